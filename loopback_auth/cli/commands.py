@@ -1,0 +1,128 @@
+"""The commands by name, imported when called, and the one place where an exception becomes an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from loopback_auth.cli import voice
+from loopback_auth.cli.signals import Interrupted
+from loopback_auth.errors import LoopbackAuthError
+from loopback_auth.text import printable
+
+COMMANDS = {
+    "login": "log in once, in the browser; the tokens are stored",
+    "token": "print a valid access token, refreshed when needed",
+    "status": "show accounts: what is stored, for how long, where",
+    "refresh": "refresh an account's tokens now",
+    "logout": "forget an account's tokens",
+    "sandbox": "run a stand-in for the authorization server",
+}
+ALIASES = {"list": "status"}
+
+EPILOG = """\b
+Begin without any keys:
+  loopback-auth login --server sandbox
+  curl -H "Authorization: Bearer $(loopback-auth token)" URL
+"""
+
+
+class Commands(click.Group):
+    """A group that imports a command when it is called: `token` does not pay for `login`."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names, the most used first."""
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import and return a command."""
+        name = ALIASES.get(name, name)
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"loopback_auth.cli.{name}").command
+        assert isinstance(command, click.Command)  # noqa: S101 (each module of COMMANDS has one)
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Commands,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+@click.version_option(None, "--version", package_name="loopback-auth", message="%(prog)s %(version)s")
+@click.pass_context
+def group(context: click.Context) -> None:
+    """Log in to an OAuth 2.0 authorization server with one command, and hand a valid access token to any script.
+
+    Without ACCOUNT a command is about the account LOOPBACK_AUTH_ACCOUNT names, else about the one called default.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command and return its exit status. Whatever goes wrong is said here, in one form."""
+    _no_core_dumps()
+    try:
+        result = group.main(arguments, prog_name="loopback-auth", standalone_mode=False)
+        sys.stdout.flush()
+    except LoopbackAuthError as error:
+        voice.error(str(error), *error.hint)
+        return error.exit_status
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except click.UsageError as error:
+        voice.error(_lowered(error.format_message()), *_usage_hints(error))
+        return 2
+    except (Interrupted, click.Abort, KeyboardInterrupt) as stopped:
+        number = stopped.number if isinstance(stopped, Interrupted) else 2
+        voice.error("interrupted")
+        return 128 + number
+    except BrokenPipeError:
+        # Whoever read our output has gone: that is not our failure; Python must not try to flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except Exception as error:
+        voice.error(
+            f"unexpected: {type(error).__name__} at {_where(error)}",
+            "this is a fault of loopback-auth: please report it, with the command you typed",
+        )
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def _lowered(message: str) -> str:
+    message = printable(message.replace("\n", " ")).removesuffix(".")
+    return message[:1].lower() + message[1:]
+
+
+def _usage_hints(error: click.UsageError) -> tuple[str, ...]:
+    path = error.ctx.command_path if error.ctx else "loopback-auth"
+    return (f"see {path} --help",)
+
+
+def _where(error: BaseException) -> str:
+    """Return file and line of the innermost frame: no message, no locals."""
+    trace: Any = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "?" if trace is None else f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+
+
+def _no_core_dumps() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

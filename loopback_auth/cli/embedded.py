@@ -1,0 +1,79 @@
+"""The sandbox inside a command: for an account of the sandbox, when no sandbox is running.
+
+Its state is in a file, and whoever needs the port takes it over when its holder ends: so twenty logins at once, each
+with a sandbox inside, see one sandbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from loopback_auth import folders
+from loopback_auth.errors import ConfigurationError
+from loopback_auth.oauth.registration import AuthorizationServer
+from loopback_auth.oauth.servers import SANDBOX
+from loopback_auth.store.base import Store
+
+TAKE_OVER_PAUSE = 0.05
+"""Seconds between two looks at whether the port is free."""
+
+
+def folder() -> Path:
+    """Return where the sandbox keeps its state."""
+    return Path(folders.data(), "sandbox")
+
+
+@contextlib.asynccontextmanager
+async def sandbox(server: AuthorizationServer) -> AsyncIterator[None]:
+    """Have a sandbox on its port while this lasts, if `server` is the sandbox. Raises ConfigurationError."""
+    if server.name != SANDBOX:
+        yield
+        return
+    keeping = asyncio.create_task(_keep(urlsplit(server.token_endpoint).port or 0, ready := asyncio.Event()))
+    try:
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({keeping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if keeping.done():
+            keeping.result()
+        yield
+    finally:
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError, OSError):
+            await keeping
+
+
+@contextlib.asynccontextmanager
+async def sandbox_of(store: Store, account: str) -> AsyncIterator[None]:
+    """Have a sandbox while this lasts, if the account is one of the sandbox."""
+    stored = store.load(account)
+    if stored is None:
+        yield
+        return
+    async with sandbox(stored.registration.server):
+        yield
+
+
+async def _keep(port: int, ready: asyncio.Event) -> None:
+    """Serve, or wait to serve for as long as another sandbox does."""
+    from loopback_auth.sandbox import Sandbox, SandboxSettings, StateUnusable
+
+    while True:
+        try:
+            async with Sandbox(SandboxSettings(folder=folder(), port=port)):
+                ready.set()
+                await asyncio.Event().wait()
+        except StateUnusable as error:
+            raise ConfigurationError(f"the sandbox's state cannot be used: {error}") from error
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                reason = os.strerror(error.errno or 0).lower()
+                raise ConfigurationError(f"the sandbox cannot run on port {port}: {reason}") from error
+        ready.set()
+        await asyncio.sleep(TAKE_OVER_PAUSE)

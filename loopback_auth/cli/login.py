@@ -1,0 +1,251 @@
+"""`loopback-auth login`: flags and config to a registration, a person through the browser, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from loopback_auth import client_secret as secrets
+from loopback_auth import clock, config, folders
+from loopback_auth.cli import embedded, options, report, signals, voice
+from loopback_auth.cli.progress import LoginWords
+from loopback_auth.errors import ConfigurationError, LoopbackAuthError
+from loopback_auth.login import DEFAULT_TIMEOUT, login
+from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
+from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
+from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
+from loopback_auth.refresh import MIN_VALIDITY, seconds_left, usable
+from loopback_auth.secret import Secret
+from loopback_auth.store.base import Account, SecretReference, Store
+from loopback_auth.text import printable
+
+SECRET_LIMIT = 64 * 1024
+"""Characters of a client secret from stdin."""
+
+
+@click.command(short_help="log in once, in the browser")
+@options.account
+@click.option("--client", metavar="NAME", help="A client of config.toml.")
+@click.option("--server", metavar="NAME", help="lightspeed-l-staging (the default), lightspeed-l-production, sandbox…")
+@click.option("--client-id", metavar="ID", envvar="LOOPBACK_AUTH_CLIENT_ID", help="The client's id at that server.")
+@click.option("--client-secret-file", metavar="FILE", help="Where the client's secret is; the file is read anew later.")
+@click.option("--client-secret-stdin", is_flag=True, help="Read the client's secret from stdin, and keep it (0600).")
+@click.option("--authorization-endpoint", metavar="URL", help="Any other server: both of its endpoints.")
+@click.option("--token-endpoint", metavar="URL")
+@click.option("--issuer", metavar="URL", help="What iss in the redirect must be (RFC 9207).")
+@click.option("--redirect-uri", metavar="URI", help="As registered. Port 0 is any free port.")
+@click.option("--token-endpoint-auth-method", type=click.Choice(config.AUTH_METHODS), metavar="METHOD")
+@click.option("--scope", metavar="SCOPE", help="Space separated.")
+@click.option("--ca-file", metavar="FILE", help="Trust the certificates in FILE too (PEM).")
+@click.option("--certificate", metavar="FILE", help="Your own certificate for an https redirect URI (PEM).")
+@click.option("--private-key", metavar="FILE", help="Its private key, if it is not in the same file.")
+@click.option("--no-browser", is_flag=True, help="Print the address instead of opening it.")
+@click.option(
+    "--timeout", type=options.Duration(), default=DEFAULT_TIMEOUT, metavar="TIME", help="How long to wait (5m)."
+)
+@click.option("--force", is_flag=True, help="Log in although the stored token is good; replace another account.")
+@click.option("--yes", is_flag=True, help="Ask no questions.")
+@click.option("--print-token", is_flag=True, help="Print the access token, alone, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print what is known of the account as JSON on stdout.")
+@click.option("-v", "--verbose", is_flag=True, help="Say what happens, with figures.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+def command(account: str, **flags: Any) -> None:
+    """Log in to an authorization server in the browser, and store the tokens.
+
+    \b
+    loopback-auth login --server sandbox              no keys needed
+    loopback-auth login --client-id ID                Lightspeed L-Series, staging
+    loopback-auth login cafe-roma --client acme       a second account, a client of config.toml
+    """
+    if flags["print_token"] and flags["as_json"]:
+        raise click.UsageError("--print-token and --json exclude each other")
+    store = config.open_store()
+    stored = _stored(store, account, force=flags["force"])
+    registration, reference = config.registration(_wanted(flags), config.load(), account, stored)
+    if stored is not None and not flags["force"]:
+        if _same(stored, registration) and usable(stored, clock.now(), MIN_VALIDITY):
+            _logged_in_already(stored, store, flags)
+            return
+        _ask_to_replace(stored, registration, flags)
+    _ask_for_production(registration, flags)
+    secret, reference = _secret(account, registration, reference, flags)
+    certificate = _certificate(registration, flags)
+    words = LoginWords(
+        registration,
+        self_signed=certificate.fingerprint if certificate else None,
+        timeout=flags["timeout"],
+        quiet=flags["quiet"],
+        verbose=flags["verbose"],
+    )
+
+    async def work() -> Account:
+        async with embedded.sandbox(registration.server), words.live():
+            return await login(
+                account,
+                registration,
+                store=store,
+                client_secret=secret,
+                secret_reference=reference,
+                tls=certificate.context if certificate else None,
+                timeout=flags["timeout"],
+                browser=_no_browser if flags["no_browser"] else _browser(reference),
+                tell=words.tell,
+            )
+
+    _result(signals.run(work()), store, flags)
+
+
+def _wanted(flags: dict[str, Any]) -> config.Wanted:
+    reference: SecretReference | None = None
+    if flags["client_secret_file"]:
+        reference = {"file": os.path.abspath(os.path.expanduser(flags["client_secret_file"]))}
+    elif not flags["client_secret_stdin"] and os.environ.get(secrets.VARIABLE):
+        reference = {"env": secrets.VARIABLE}
+    names = (
+        "client", "server", "client_id", "authorization_endpoint", "token_endpoint", "issuer", "redirect_uri",
+        "token_endpoint_auth_method", "scope", "ca_file",
+    )  # fmt: skip
+    return config.Wanted(client_secret=reference, **{name: flags[name] for name in names})
+
+
+def _stored(store: Store, account: str, *, force: bool) -> Account | None:
+    """Return what is stored; with --force a record that cannot be read is no obstacle to a new one."""
+    try:
+        return store.load(account)
+    except LoopbackAuthError:
+        if force:
+            return None
+        raise
+
+
+def _same(stored: Account, registration: ClientRegistration) -> bool:
+    before = stored.registration
+    return (before.server.token_endpoint, before.client_id) == (
+        registration.server.token_endpoint,
+        registration.client_id,
+    )
+
+
+def _ask_to_replace(stored: Account, registration: ClientRegistration, flags: dict[str, Any]) -> None:
+    if _same(stored, registration):
+        return
+    before = stored.registration
+    client, server = printable(before.client_id, 60), printable(before.server.name, 60)
+    what = f"account {stored.name} belongs to client {client} at {server}"
+    if flags["yes"] or not _may_ask():
+        raise ConfigurationError(what, hint="log in under another account name, or replace it with --force")
+    _confirm(f"{what[0].upper()}{what[1:]}. Replace it?")
+
+
+def _ask_for_production(registration: ClientRegistration, flags: dict[str, Any]) -> None:
+    if not registration.server.production or flags["yes"]:
+        return
+    if not _may_ask():
+        raise ConfigurationError(
+            f"--yes is missing: {registration.server.title} holds real restaurants",
+            hint="add --yes, or log in to staging: --server lightspeed-l-staging",
+        )
+    _confirm(f"{registration.server.title} holds a real restaurant's data. Go on?")
+
+
+def _may_ask() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _confirm(question: str) -> None:
+    if not click.confirm(question, err=True):
+        raise ConfigurationError("not logged in: the answer was no")
+
+
+def _secret(
+    account: str, registration: ClientRegistration, reference: SecretReference | None, flags: dict[str, Any]
+) -> tuple[Secret | None, SecretReference | None]:
+    """Return the secret for this login, and where it will be found at later refreshes."""
+    client_id = printable(registration.client_id, 60)
+    if flags["client_secret_stdin"]:
+        typed = sys.stdin.buffer.read(SECRET_LIMIT).decode(errors="surrogateescape").rstrip("\r\n")
+        if not typed:
+            raise ConfigurationError("the client_secret from stdin is empty", hint="nothing was piped in")
+    elif reference is None and registration.token_endpoint_auth_method != "none":  # noqa: S105 (a method's name)
+        if not _may_ask():
+            raise ConfigurationError(
+                f"the client_secret of {client_id} is missing",
+                hint=f"set {secrets.VARIABLE}, or add --client-secret-file FILE, or --client-secret-stdin",
+            )
+        typed = click.prompt(f"Client secret of {client_id} (not shown)", hide_input=True, err=True).strip()
+    else:
+        return secrets.fetch(reference, registration), reference
+    secret = Secret(typed)
+    return secret, secrets.keep(account, secret)
+
+
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    context: ssl.SSLContext
+    fingerprint: str | None
+
+
+def _certificate(registration: ClientRegistration, flags: dict[str, Any]) -> _Certificate | None:
+    own, private_key = flags["certificate"], flags["private_key"]
+    if parse_redirect_uri(registration.redirect_uri).scheme == "http":
+        if own or private_key:
+            raise ConfigurationError("--certificate is for an https redirect URI", hint="see --redirect-uri")
+        return None
+    if private_key and not own:
+        raise ConfigurationError("--private-key needs --certificate")
+    if own:
+        return _Certificate(server_context(Path(own), Path(private_key or own)), None)
+    leaf, _made = own_leaf(Path(folders.data(), "certificate"))
+    return _Certificate(server_context(leaf, leaf), sha256_fingerprint(leaf))
+
+
+def _browser(reference: SecretReference | None) -> Any:
+    named = (reference or {}).get("env")
+    hide = (*SECRET_VARIABLES, str(named)) if named else SECRET_VARIABLES
+    return lambda url: open_browser(url, hide=hide)
+
+
+def _no_browser(_url: str) -> str:
+    return "--no-browser was given"
+
+
+def _logged_in_already(account: Account, store: Store, flags: dict[str, Any]) -> None:
+    if not flags["quiet"]:
+        left = seconds_left(account, clock.now())
+        known = "" if left is None else f", its access token is good for {report.in_words(left)}"
+        voice.note(f"Account {account.name} is logged in already{known}. To log in again: --force")
+    _print(account, store, flags)
+
+
+def _result(account: Account, store: Store, flags: dict[str, Any]) -> None:
+    if not flags["quiet"]:
+        who = report.company_words(account)
+        done = voice.good(f"Logged in to {who}" if who else "Logged in")
+        voice.note(f"{done}, stored as account {voice.bold(account.name)}")
+        if account.tokens.refresh_token is None:
+            voice.warning("the server gave no refresh token: a person must log in again when the access token expires")
+        if not flags["print_token"]:
+            voice.note(f'Next: curl -H "Authorization: Bearer $({_token_command(account)})" {_example_url(account)}')
+    _print(account, store, flags)
+
+
+def _token_command(account: Account) -> str:
+    return "loopback-auth token" + ("" if account.name == "default" else f" {account.name}")
+
+
+def _example_url(account: Account) -> str:
+    server = account.registration.server
+    return f"{server.api_base}{server.company_path}" if server.api_base and server.company_path else "URL"
+
+
+def _print(account: Account, store: Store, flags: dict[str, Any]) -> None:
+    if flags["print_token"]:
+        click.echo(options.shown_token(account.tokens.access_token, account.name))
+    if flags["as_json"]:
+        report.print_json(report.describe(account, store.address, clock.now()))

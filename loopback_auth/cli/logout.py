@@ -1,0 +1,61 @@
+"""`loopback-auth logout`: forget an account's tokens, and say what outlives that."""
+
+from __future__ import annotations
+
+import click
+
+from loopback_auth import client_secret, clock, config
+from loopback_auth.cli import options, report, signals, voice
+from loopback_auth.errors import LoginRequired, LoopbackAuthError
+from loopback_auth.refresh import seconds_left
+from loopback_auth.spend import locked
+from loopback_auth.store.base import Account, Store
+
+
+@click.command(short_help="forget an account's tokens")
+@options.account_or_all
+@click.option("--all", "everything", is_flag=True, help="Every account.")
+@click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
+def command(account: str | None, everything: bool, quiet: bool) -> None:
+    """Remove an account's tokens from this computer."""
+    if everything and account is not None:
+        raise click.UsageError("give an account, or --all")
+    store = config.open_store()
+    names = store.names() if everything else [account or options.default_account()]
+    for name in names:
+        _forget(store, name, quiet=quiet)
+    if everything and not names and not quiet:
+        voice.note("There are no accounts.")
+
+
+def _forget(store: Store, name: str, *, quiet: bool) -> None:
+    stored = _readable(store, name)
+
+    async def remove() -> bool:
+        async with locked(store, name):
+            return store.remove(name)
+
+    if name not in store.names() or not signals.run(remove()):
+        raise LoginRequired(f"there is no account called {name}", hint="see loopback-auth status")
+    if stored is not None:
+        client_secret.forget(stored.client_secret)
+    if not quiet:
+        voice.note(f"Account {name} was removed from this computer.{_what_stays(stored)}")
+
+
+def _readable(store: Store, name: str) -> Account | None:
+    """Return the account; one that cannot be read can be removed all the same."""
+    try:
+        return store.load(name)
+    except LoopbackAuthError:
+        return None
+
+
+def _what_stays(account: Account | None) -> str:
+    left = seconds_left(account, clock.now()) if account is not None else 0
+    if account is None or left is None or left <= 0:
+        return ""
+    return (
+        f" {account.registration.server.title} documents no way to revoke tokens: "
+        f"copies of the access token work for another {report.in_words(left)}."
+    )

@@ -1,0 +1,140 @@
+"""What `login` tells a person, at the moment it is needed: in words, and live on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import AsyncIterator
+
+from loopback_auth.cli import voice
+from loopback_auth.login import Answered, BrowserOpened, CodeReceived, CompanyUnknown, Progress, Rejected, Stored
+from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.text import printable
+
+_ERASE = "\r\x1b[2K"
+
+
+class LoginWords:
+    """Turns the progress of one login into lines on stderr. `quiet` leaves only warnings, `verbose` adds figures."""
+
+    def __init__(
+        self, registration: ClientRegistration, *, self_signed: str | None, timeout: float, quiet: bool, verbose: bool
+    ) -> None:
+        """`self_signed` is the SHA-256 fingerprint of our own leaf, None without one; `timeout` is in seconds."""
+        self._registration = registration
+        self._self_signed = self_signed
+        self._deadline = time.monotonic() + timeout
+        self._quiet = quiet
+        self._verbose = verbose
+        self._waiting_for: str | None = None
+        self._said: set[str] = set()
+
+    def tell(self, progress: Progress) -> None:
+        """Say what happened."""
+        self._erase()
+        match progress:
+            case BrowserOpened():
+                self._opened(progress)
+            case Rejected():
+                self._rejected(progress)
+            case CodeReceived():
+                self._waiting_for = None
+                self._detail("the redirect came; its code goes to the token endpoint")
+            case Answered(sent_after, answered_after):
+                self._detail(
+                    f"the code was {sent_after * 1000:.1f} ms old when it was sent, "
+                    f"{answered_after * 1000:.0f} ms when the answer came"
+                )
+            case Stored(account):
+                self._detail(f"the tokens are stored (generation {account.generation})")
+            case CompanyUnknown(why):
+                voice.warning(f"logged in, but whose data this is could not be asked: {why}")
+        self._show()
+
+    @contextlib.asynccontextmanager
+    async def live(self) -> AsyncIterator[None]:
+        """Show the time that is left, on a terminal, while this lasts."""
+        ticking = asyncio.create_task(self._tick()) if voice.live() and not self._quiet else None
+        try:
+            yield
+        finally:
+            self._erase()
+            self._waiting_for = None
+            if ticking is not None:
+                ticking.cancel()
+
+    def _opened(self, opened: BrowserOpened) -> None:
+        if opened.why_not is not None:
+            self._by_hand(opened)
+        if not self._quiet:
+            self._steps(opened)
+        self._waiting_for = opened.redirect_uri
+
+    def _by_hand(self, opened: BrowserOpened) -> None:
+        """Said even with -q: without it nobody could go on."""
+        voice.note(f"The browser was not opened: {opened.why_not}. Open this address in a browser on this computer:")
+        voice.note(f"  {voice.bold(opened.start_url)}")
+
+    def _steps(self, opened: BrowserOpened) -> None:
+        server = self._registration.server
+        client_id = printable(self._registration.client_id, 60)
+        voice.note(f"Logging in at {voice.bold(printable(server.title))} as client {client_id}")
+        steps = []
+        if self._self_signed is not None:
+            steps.append(
+                "The browser will warn about the certificate of localhost: loopback-auth made it itself, on this "
+                "computer, because the redirect must be https. Choose Advanced, then continue to localhost."
+            )
+        steps.append(f"Log in with {server.login_as or 'your account'}.")
+        steps.append("Click Allow" + (f": {server.allow_means}." if server.allow_means else "."))
+        for number, step in enumerate(steps, 1):
+            voice.note(f"  {number}. {step}")
+        if self._self_signed is not None:
+            self._detail(f"SHA-256 fingerprint of that certificate: {self._self_signed}")
+        if not voice.live():
+            voice.note(f"Waiting for the redirect to {opened.redirect_uri}")
+
+    def _rejected(self, rejected: Rejected) -> None:
+        """Say it once of each kind: whoever sends wrong redirects must not fill the terminal."""
+        kind = "state" if rejected.expected_path else "path"
+        if kind in self._said:
+            return
+        self._said.add(kind)
+        if rejected.expected_path:
+            voice.warning(f"a request that is not this login's redirect was ignored: {rejected.why}")
+            return
+        voice.warning(
+            f"a redirect arrived at {printable(rejected.path, 100)}, and this login waits at another path",
+            "the redirect URI registered with the server must be the one given to login, "
+            f"{self._registration.redirect_uri}: see --redirect-uri",
+        )
+
+    def _detail(self, text: str) -> None:
+        if self._verbose:
+            voice.note(voice.faint(text))
+
+    async def _tick(self) -> None:
+        while True:
+            self._show()
+            await asyncio.sleep(1)
+
+    def _show(self) -> None:
+        if self._waiting_for is None or not voice.live() or self._quiet:
+            return
+        left = max(int(self._deadline - time.monotonic()), 0)
+        line = f"Waiting for the redirect to {self._waiting_for}   {left // 60}:{left % 60:02d} left, Ctrl-C to stop"
+        sys.stderr.write(_ERASE + voice.faint(_fitting(line)))
+        sys.stderr.flush()
+
+    def _erase(self) -> None:
+        if self._waiting_for is not None and voice.live() and not self._quiet:
+            sys.stderr.write(_ERASE)
+            sys.stderr.flush()
+
+
+def _fitting(line: str) -> str:
+    import shutil
+
+    return line[: max(shutil.get_terminal_size().columns - 1, 10)]

@@ -1,0 +1,102 @@
+"""`loopback-auth sandbox`: the stand-in authorization server, with its log on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import time
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from loopback_auth import config
+from loopback_auth.cli import embedded, options, signals, voice
+from loopback_auth.errors import ConfigurationError, PortTaken
+from loopback_auth.oauth.servers import SANDBOX_PORT
+from loopback_auth.redirect.sockets import who_holds
+from loopback_auth.sandbox import Fault, LogLine, Sandbox, SandboxClient, SandboxSettings, StateUnusable
+
+
+@click.command(short_help="run a stand-in for the authorization server")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help=f"Where to listen ({SANDBOX_PORT}).")
+@click.option("--https", is_flag=True, help="Serve https, with a self-signed certificate.")
+@click.option("--code-lifetime", type=options.Duration(), default=30.0, metavar="TIME", help="Of a code (30s).")
+@click.option("--access-token-lifetime", type=options.Duration(), default=3600.0, metavar="TIME", help="(1h)")
+@click.option("--state", type=click.Choice(["echo", "drop", "replace"]), default="echo", help="In the redirect.")
+@click.option("--fault", type=click.Choice(get_args(Fault)), default="none", help="What the token endpoint does wrong.")
+@click.option("--fault-count", type=click.IntRange(1), metavar="N", help="For the first N token requests only.")
+@click.option(
+    "--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="Register just this one (repeatable)."
+)
+@click.option("--client-id", metavar="ID", help="Another client than `sandbox`.")
+@click.option("--client-secret-file", type=click.Path(path_type=Path), metavar="FILE", help="Its secret.")
+@click.option("-q", "--quiet", is_flag=True, help="No log.")
+def command(**flags: Any) -> None:
+    """Run a stand-in for Lightspeed L-Series on this computer, to build against until the keys arrive.
+
+    It is as strict as the real server may be, and says in plain words what was wrong with a request.
+
+    \b
+    loopback-auth sandbox                             then: loopback-auth login --server sandbox
+    loopback-auth sandbox --access-token-lifetime 5s  what a refresh looks like
+    loopback-auth sandbox --fault drop --fault-count 1
+    """
+    try:
+        settings = SandboxSettings(
+            folder=embedded.folder(),
+            port=config.load().sandbox_port if flags["port"] is None else flags["port"],
+            https=flags["https"],
+            code_lifetime=flags["code_lifetime"],
+            access_token_lifetime=int(flags["access_token_lifetime"]),
+            state=flags["state"],
+            faults=flags["fault"],
+            fault_count=flags["fault_count"],
+            redirect_uris=flags["redirect_uris"] or None,
+            **_client(flags["client_id"], flags["client_secret_file"]),
+        )
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    signals.run(_serve(settings, quiet=flags["quiet"]))
+
+
+def _client(client_id: str | None, secret_file: Path | None) -> dict[str, Any]:
+    if (client_id is None) != (secret_file is None):
+        raise click.UsageError("--client-id and --client-secret-file belong together")
+    if client_id is None or secret_file is None:
+        return {}
+    try:
+        secret = secret_file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the file {secret_file} cannot be read") from error
+    return {"clients": (SandboxClient(client_id=client_id, client_secret=secret, name=client_id),)}
+
+
+async def _serve(settings: SandboxSettings, *, quiet: bool) -> None:
+    sandbox = Sandbox(settings, None if quiet else _log)
+    try:
+        await sandbox.start()
+    except StateUnusable as error:
+        raise ConfigurationError(f"the sandbox's state cannot be used: {error}") from error
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise ConfigurationError(f"the sandbox cannot run: {error.strerror}") from error
+        raise PortTaken(
+            f"port {settings.port} is taken by {who_holds(settings.port)}",
+            hint="stop that program, or choose another port: --port, and LOOPBACK_AUTH_SANDBOX_PORT for login",
+        ) from error
+    try:
+        voice.note(f"The sandbox is running: {voice.bold(sandbox.base_url)}   Ctrl-C stops it")
+        voice.note("  log in to it from another terminal:  loopback-auth login --server sandbox")
+        if sandbox.certificate is not None:
+            voice.note(f"  its certificate, for --ca-file:      {sandbox.certificate}")
+        await asyncio.Event().wait()
+    finally:
+        await sandbox.stop()
+
+
+def _log(line: LogLine) -> None:
+    when = time.strftime("%H:%M:%S", time.localtime(line.time))
+    status = str(line.status) if line.status else "---"
+    sign = voice.good("ok") if line.ok else voice.bad("no")
+    voice.note(f"{voice.faint(when)} {sign} {line.method:<4} {line.path} {status}  {line.words}")

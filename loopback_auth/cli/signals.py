@@ -1,0 +1,45 @@
+"""Running a use-case so that Ctrl-C, SIGTERM and SIGHUP end it in order: cancelled, cleaned up, exit status 128 + N."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Interrupted(Exception):
+    """A signal ended the program: its `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run `work` in an event loop of its own; a signal cancels it, and Interrupted is raised when it has ended."""
+    caught: list[int] = []
+
+    async def main() -> _T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 (we are in one)
+
+        def stop(number: int) -> None:
+            caught.append(number)
+            task.cancel()
+
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                try:
+                    loop.add_signal_handler(number, stop, int(number))
+                except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
+                    break
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise Interrupted(caught[0] if caught else int(signal.SIGINT)) from None

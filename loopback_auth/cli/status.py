@@ -1,0 +1,136 @@
+"""`loopback-auth status`: every account at a glance, for people and for monitoring."""
+
+from __future__ import annotations
+
+import shutil
+
+import click
+
+from loopback_auth import clock, config
+from loopback_auth.cli import options, report, voice
+from loopback_auth.errors import LoginRequired, LoopbackAuthError
+from loopback_auth.refresh import seconds_left
+from loopback_auth.store.base import Account
+from loopback_auth.text import printable
+
+IDLE_WARNING_DAYS = 5
+HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "COMPANY", "SERVER", "CLIENT")
+
+
+@click.command(short_help="show accounts")
+@options.account_or_all
+@click.option("--json", "as_json", is_flag=True, help="JSON on stdout: a list, or one object for one ACCOUNT.")
+@click.option("--check", is_flag=True, help="Exit with 4 if an account needs a person.")
+def command(account: str | None, as_json: bool, check: bool) -> int:
+    """Show one or all accounts: state, age, where the secret lives. No network, nothing is spent."""
+    store, now = config.open_store(), clock.now()
+    accounts: list[Account] = []
+    worst = 0
+    for name in store.names() if account is None else [account]:
+        try:
+            stored = store.load(name)
+        except LoopbackAuthError as error:
+            voice.error(str(error), *error.hint)
+            worst = max(worst, error.exit_status)
+            continue
+        if stored is None:
+            raise LoginRequired(f"there is no account called {name}", hint=f"log in first: loopback-auth login {name}")
+        accounts.append(stored)
+    described = [report.describe(one, store.address, now) for one in accounts]
+    if check and any(one["state"] != "ok" for one in described):
+        worst = max(worst, LoginRequired.exit_status)
+    if as_json:
+        report.print_json(described[0] if account is not None and described else described)
+    elif account is not None:
+        for one in accounts:
+            _print_one(one, store.address, now)
+    elif accounts:
+        _print_table(accounts, now)
+        click.echo(f"\nsecrets are in {printable(store.address)}")
+    elif not worst:
+        voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
+    _warn(accounts, now)
+    return worst
+
+
+def _row(account: Account, now: clock.Moment) -> tuple[str, ...]:
+    registration = account.registration
+    return (
+        account.name,
+        report.state(account, now),
+        _left(account, now),
+        report.company_words(account) or "-",
+        printable(registration.server.name, 40),
+        printable(registration.client_id, 40),
+    )
+
+
+def _left(account: Account, now: clock.Moment) -> str:
+    left = seconds_left(account, now)
+    if left is None:
+        return "no known end"
+    return f"{report.in_words(left)} left" if left > 0 else "expired"
+
+
+def _print_table(accounts: list[Account], now: clock.Moment) -> None:
+    rows = [HEADINGS, *(_row(account, now) for account in accounts)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    width = shutil.get_terminal_size((1000, 24)).columns
+    for row in rows:
+        line = "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()
+        click.echo(line if len(line) <= width else line[: width - 1] + "…")
+
+
+def _print_one(account: Account, address: str, now: clock.Moment) -> None:
+    registration = account.registration
+    lines = {
+        "account": account.name,
+        "state": report.state(account, now),
+        "access token": _left(account, now),
+        "refresh token": _refresh_token(account, now),
+        "company": report.company_words(account) or "not known",
+        "server": f"{printable(registration.server.title)} ({printable(registration.server.token_endpoint)})",
+        "client": f"{printable(registration.client_id)}, {registration.token_endpoint_auth_method}",
+        "client secret": _where(account),
+        "scope": printable(account.tokens.scope or "not known"),
+        "generation": str(account.generation),
+        "store": printable(address),
+    }
+    for name, value in lines.items():
+        click.echo(f"{name + ':':<15}{value}")
+
+
+def _refresh_token(account: Account, now: clock.Moment) -> str:
+    if account.tokens.refresh_token is None:
+        return "none"
+    age = f"{report.in_words(max(now.unix - account.refresh_token_at, 0))} old"
+    days = report.days_until_idle(account, now)
+    return age if days is None else f"{age}, dies in {max(int(days), 0)} days if it is not used"
+
+
+def _where(account: Account) -> str:
+    match account.client_secret or {}:
+        case {"env": name}:
+            return f"variable {printable(name)}"
+        case {"file": path}:
+            return f"file {printable(path)}"
+        case {"command": words}:
+            return f"command {printable(words[0])}"
+        case {"keyring": name}:
+            return f"keyring, client {printable(name)}"
+        case {"config": name}:
+            return f"config.toml, client {printable(name)}"
+        case {"preset": True}:
+            return "published: it is the sandbox's"
+        case _:
+            return "none"
+
+
+def _warn(accounts: list[Account], now: clock.Moment) -> None:
+    for account in accounts:
+        days = report.days_until_idle(account, now)
+        if days is not None and days < IDLE_WARNING_DAYS:
+            voice.warning(
+                f"the refresh token of account {account.name} dies in {max(int(days), 0)} days if it is not used",
+                f"use it: loopback-auth refresh {account.name} --force",
+            )

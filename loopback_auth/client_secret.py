@@ -1,0 +1,130 @@
+"""Where a client secret is, and fetching it from there when a request needs it. It is never kept beside the tokens."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tomllib
+from collections.abc import Mapping
+
+from loopback_auth import files, folders
+from loopback_auth.errors import ConfigurationError
+from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.redirect.browser import SECRET_VARIABLES
+from loopback_auth.secret import Secret
+from loopback_auth.store.base import SecretReference
+from loopback_auth.text import printable
+
+VARIABLE = "LOOPBACK_AUTH_CLIENT_SECRET"
+COMMAND_TIMEOUT = 60.0
+"""Seconds a secret's command has: it may ask a person for a passphrase."""
+
+
+def fetch(
+    reference: SecretReference | None, registration: ClientRegistration, environ: Mapping[str, str] = os.environ
+) -> Secret | None:
+    """Return the secret that `reference` points to; None for a client that has none (`none`).
+
+    One line end at its end is not part of it: a newline inside Basic is a 401. Raises ConfigurationError.
+    """
+    if registration.token_endpoint_auth_method == "none":  # noqa: S105 (a method's name)
+        return None
+    match reference or {}:
+        case {"env": str(name)}:
+            text = environ.get(name, "")
+            missing = f"the variable {printable(name)} is not set"
+        case {"file": str(path)}:
+            text = _from_file(path)
+            missing = f"the file {printable(path)} is empty"
+        case {"command": list(words)}:
+            text = _from_command([str(word) for word in words], environ)
+            missing = f"the command {printable(words[0])} printed nothing"
+        case {"keyring": str(name)}:
+            text = _from_keyring(name)
+            missing = f"the keyring holds no secret for client {printable(name)}"
+        case {"config": str(name)}:
+            text = _from_config(name, environ)
+            missing = f"[clients.{printable(name)}] in config.toml holds no client_secret any more"
+        case {"preset": True}:
+            text = registration.server.client_secret or ""
+            missing = "the preset holds no secret"
+        case _:
+            text, missing = "", "nobody said where it is"
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ConfigurationError(
+            f"the client_secret of {printable(registration.client_id, 60)} is missing: {missing}",
+            hint=f"set {VARIABLE}, or give --client-secret-file or --client-secret-stdin to login",
+        )
+    return Secret(text)
+
+
+def keep(name: str, secret: Secret, environ: Mapping[str, str] = os.environ) -> SecretReference:
+    """Save a secret that was typed or piped in, 0600, apart from config and tokens. Raises StoreError."""
+    folder = os.path.join(folders.data(environ), "secrets")
+    files.make_folder(folder)
+    path = os.path.join(folder, name)
+    files.replace(path, secret.reveal().encode(errors="surrogateescape") + b"\n")
+    return {"file": path}
+
+
+def forget(reference: SecretReference | None, environ: Mapping[str, str] = os.environ) -> None:
+    """Remove a secret that `keep` saved; one that lives elsewhere is not ours to remove."""
+    path = (reference or {}).get("file")
+    folder = os.path.join(folders.data(environ), "secrets")
+    if isinstance(path, str) and os.path.dirname(path) == folder:
+        files.remove(path)
+
+
+def _from_file(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64 * 1024).decode(errors="surrogateescape")
+    except OSError as error:
+        raise ConfigurationError(
+            f"the client_secret file {printable(path)} cannot be read: {os.strerror(error.errno or 0).lower()}",
+            hint="see --client-secret-file",
+        ) from error
+
+
+def _from_command(words: list[str], environ: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 (the user's own command, from their own config, as a list)
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={name: value for name, value in environ.items() if name not in SECRET_VARIABLES},
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(
+            f"the client_secret command {printable(words[0])} did not work: {printable(type(error).__name__)}"
+        ) from None
+    if done.returncode != 0:
+        raise ConfigurationError(f"the client_secret command {printable(words[0])} ended with {done.returncode}")
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def _from_keyring(name: str) -> str:
+    try:
+        import keyring  # type: ignore[import-not-found,unused-ignore]  # an extra
+    except ImportError:
+        raise ConfigurationError(
+            "the client_secret is in the keyring, and the library for it is not installed",
+            hint="pipx inject loopback-auth keyring",
+        ) from None
+    try:
+        return keyring.get_password("loopback-auth", name) or ""
+    except keyring.errors.KeyringError as error:
+        raise ConfigurationError(f"the keyring did not answer: {printable(error)}") from None
+
+
+def _from_config(name: str, environ: Mapping[str, str]) -> str:
+    from loopback_auth import config
+
+    config.load(environ)  # its permissions may have changed
+    with open(os.path.join(folders.configuration(environ), "config.toml"), "rb") as file:
+        client = tomllib.load(file).get("clients", {}).get(name, {})
+    secret = client.get("client_secret")
+    return secret if isinstance(secret, str) else ""

@@ -1,0 +1,159 @@
+"""Private files: folders 0700, files born 0600, replaced whole, durable, and looked at before they are read.
+
+On the way of every `token`, so nothing but `os`, `stat` and our errors is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from loopback_auth.errors import StoreNotWritable, StoreUnsafe
+from loopback_auth.text import printable
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a file's place must not hold us
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_POSIX = os.name == "posix"
+
+
+def read(path: str, limit: int = 1 << 20) -> bytes:
+    """Return the content of a private file, `limit` bytes at most.
+
+    It must be a regular file of this user's, with one link, that nobody else can read or write.
+    Raises FileNotFoundError, or StoreUnsafe with the command that mends it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreUnsafe(
+            f"{printable(path)} cannot be opened: {_reason(error)}",
+            hint=f"look at it: ls -l {printable(path)}",
+        ) from error
+    try:
+        check(os.fstat(descriptor), path)
+        content = b""
+        while len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):
+            content += more
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise StoreUnsafe(f"{printable(path)} is larger than {limit} bytes: this program did not write it")
+    return content
+
+
+def check(status: os.stat_result, path: str) -> None:
+    """Raise StoreUnsafe unless `status` is that of a regular file which this user alone can read and write."""
+    shown = printable(path)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced since it was opened
+        what = "has more than one name (hard links)" if stat.S_ISREG(status.st_mode) else "is not a regular file"
+        raise StoreUnsafe(f"{shown} {what}: this program did not make it so", hint=f"look at it: ls -l {shown}")
+    if not _POSIX:
+        return
+    if status.st_uid != os.getuid():
+        raise StoreUnsafe(
+            f"{shown} belongs to user id {status.st_uid}, and this program runs as user id {os.getuid()}",
+            hint="run it as that user, without sudo",
+        )
+    if status.st_mode & 0o077:
+        raise StoreUnsafe(f"{shown} can be read or written by other users", hint=f"chmod 600 {shown}")
+
+
+def make_folder(path: str) -> None:
+    """Make a folder for this user alone (0700), with the folders above it. Raises StoreNotWritable or StoreUnsafe."""
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            check_folder(path)
+    except OSError as error:
+        raise StoreNotWritable(f"the folder {printable(path)} cannot be made: {_reason(error)}") from error
+
+
+def check_folder(path: str) -> None:
+    """Raise StoreUnsafe unless `path` is a folder, no link, of this user's, that nobody else can enter.
+
+    Raises FileNotFoundError where there is none.
+    """
+    shown = printable(path)
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StoreUnsafe(f"{shown} cannot be looked at: {_reason(error)}") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise StoreUnsafe(
+            f"{shown} is not a folder: this program did not make it so", hint=f"look at it: ls -ld {shown}"
+        )
+    if _POSIX and status.st_uid != os.getuid():
+        raise StoreUnsafe(
+            f"{shown} belongs to user id {status.st_uid}, and this program runs as user id {os.getuid()}",
+            hint="run it as that user, without sudo",
+        )
+    if _POSIX and status.st_mode & 0o077:
+        raise StoreUnsafe(f"{shown} can be entered by other users", hint=f"chmod 700 {shown}")
+
+
+def replace(path: str, content: bytes) -> None:
+    """Put `content` in the place of a private file, whole or not at all, and durable when this returns.
+
+    The new file is born 0600 beside the old one, fsynced, renamed over it, and the folder fsynced.
+    Raises StoreNotWritable; the old content is there then, and nothing is left beside it.
+    """
+    new = f"{path}.{os.getpid()}.new"
+    try:
+        _remove(new)  # of an earlier process with our number, that was killed
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC, 0o600)
+        try:
+            try:
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(new, path)
+        except BaseException:
+            _remove(new)
+            raise
+        sync_folder(os.path.dirname(path))
+    except OSError as error:
+        raise StoreNotWritable(f"{printable(path)} cannot be written: {_reason(error)}") from error
+
+
+def remove(path: str) -> bool:
+    """Remove a file durably; return whether it was there. Raises StoreNotWritable."""
+    try:
+        os.unlink(path)
+        sync_folder(os.path.dirname(path))
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StoreNotWritable(f"{printable(path)} cannot be removed: {_reason(error)}") from error
+    return True
+
+
+def sync_folder(path: str) -> None:
+    """Make renames and removals in a folder durable. Where folders cannot be opened (Windows) nothing is done."""
+    if not _POSIX:
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno).lower() if error.errno else "unknown reason"

@@ -1,0 +1,299 @@
+"""Use-case: the authorization code grant, from an open port to stored tokens (RFC 8252, RFC 7636). Reads top to bottom.
+
+Nothing is written to disk between the redirect and the token request: the code dies within seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from loopback_auth import clock
+from loopback_auth.endpoints import resource
+from loopback_auth.endpoints.token_endpoint import TokenEndpoint
+from loopback_auth.errors import (
+    AuthorizationDenied,
+    AuthorizationResponseError,
+    LoginTimedOut,
+    LoopbackAuthError,
+    RedirectRejected,
+    ResourceError,
+    TokenEndpointUnreachable,
+)
+from loopback_auth.oauth.authorization import (
+    AuthorizationCode,
+    AuthorizationRequest,
+    build_authorization_request,
+    parse_authorization_response,
+)
+from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
+from loopback_auth.oauth.token import TokenSet, build_code_request
+from loopback_auth.redirect.browser import open_browser
+from loopback_auth.redirect.pages import Page
+from loopback_auth.redirect.server import LoopbackServer, Redirect
+from loopback_auth.secret import Secret
+from loopback_auth.spend import locked, spend
+from loopback_auth.store.base import Account, SecretReference, Store
+
+DEFAULT_TIMEOUT = 300.0
+"""Seconds a person has to log in and click Allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserOpened:
+    """The browser was told to open the start page, or `why_not` says in a few words why it was not."""
+
+    start_url: str
+    redirect_uri: str
+    why_not: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A request came that is not the redirect of this login. `path` is as it came."""
+
+    why: str
+    path: str
+    expected_path: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CodeReceived:
+    """The redirect came, with a code that was checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The token endpoint answered. Ages of the code in seconds, counted from the redirect's headers."""
+
+    sent_after: float
+    answered_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The tokens are durable."""
+
+    account: Account
+
+
+@dataclass(frozen=True, slots=True)
+class CompanyUnknown:
+    """The API did not say whose data the access token opens; the login stands."""
+
+    why: ResourceError
+
+
+Progress = BrowserOpened | Rejected | CodeReceived | Answered | Stored | CompanyUnknown
+
+
+async def login(
+    name: str,
+    registration: ClientRegistration,
+    *,
+    store: Store,
+    client_secret: Secret | None,
+    secret_reference: SecretReference | None = None,
+    tls: ssl.SSLContext | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    browser: Callable[[str], str | None] = open_browser,
+    tell: Callable[[Progress], None] = lambda _progress: None,
+    random: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    now: Callable[[], clock.Moment] = clock.now,
+) -> Account:
+    """Log a person in and return the account, stored as `name`.
+
+    `client_secret` is used now, `secret_reference` is stored, for later refreshes. `tls` is needed for an https
+    redirect URI. `browser` opens an address and returns None, or why it could not. `tell` is called in the event loop
+    and must not block. `timeout` is in seconds.
+
+    Raises ConfigurationError and StoreError before the browser opens; then LoginTimedOut, AuthorizationResponseError,
+    TokenEndpointUnreachable, TokenEndpointError, OutcomeUnknown, StoreNotWritable.
+    """
+    store.prove(name)
+    redirect_uri = parse_redirect_uri(registration.redirect_uri)
+    token_endpoint_url = registration.server.token_endpoint
+    async with (
+        LoopbackServer.open(redirect_uri, tls) as server,
+        TokenEndpoint.open(token_endpoint_url, registration.ca_file) as token_endpoint,
+    ):
+        request = build_authorization_request(
+            registration,
+            redirect_uri=server.redirect_uri.text,
+            state=Secret(random()),
+            code_verifier=Secret(random()),
+        )
+        server.start_at(request.url)
+        connecting = asyncio.create_task(token_endpoint.connect())
+        tell(BrowserOpened(server.start_url, server.redirect_uri.text, browser(server.start_url)))
+
+        async with _catching(server, request, tell) as catch:
+            code = await _first_code(catch, connecting, timeout)
+            tell(CodeReceived())
+            account = await spend(
+                token_endpoint,
+                build_code_request(code, client_secret),
+                commit=partial(_commit, name, registration, secret_reference, store, now),
+                answered=lambda: tell(_ages(catch, token_endpoint)),
+            )
+            catch.answer("signed_in")
+        tell(Stored(account))
+        return await _with_company(account, store, tell)
+
+
+class _Catch:
+    """The redirects of one login: the first good one decides, all good ones are told how it ended."""
+
+    def __init__(self) -> None:
+        self.code: asyncio.Future[AuthorizationCode] = asyncio.get_running_loop().create_future()
+        self.caught_at = 0.0
+        self._held: list[Redirect] = []
+        self._page: Page | None = None
+
+    def hold(self, redirect: Redirect) -> None:
+        """Let the browser wait: a second click on Allow deserves the same answer as the first."""
+        if self._page is not None:
+            redirect.answer(self._page)
+        self._held.append(redirect)
+        self.caught_at = self.caught_at or redirect.received_at
+
+    def answer(self, page: Page) -> None:
+        """Tell every browser that waits, and those that still come, how the login ended."""
+        self._page = page
+        for redirect in self._held:
+            redirect.answer(page)
+
+
+@asynccontextmanager
+async def _catching(
+    server: LoopbackServer, request: AuthorizationRequest, tell: Callable[[Progress], None]
+) -> AsyncIterator[_Catch]:
+    """Catch redirects in the background; on an error, say so to the browsers that wait, and on the start page."""
+    catch = _Catch()
+    catching = asyncio.create_task(_catch_all(server, request, catch, tell))
+    try:
+        yield catch
+    except BaseException as error:
+        server.start_shows("unreachable" if isinstance(error, TokenEndpointUnreachable) else "used")
+        catch.answer(_page_for(error))
+        raise
+    finally:
+        catching.cancel()
+        catch.code.cancel()
+
+
+async def _catch_all(
+    server: LoopbackServer, request: AuthorizationRequest, catch: _Catch, tell: Callable[[Progress], None]
+) -> None:
+    expected = server.redirect_uri.path
+    while True:
+        redirect = await server.next()
+        try:
+            if redirect.path != expected:
+                raise RedirectRejected("its path is another one")
+            code = parse_authorization_response(request, redirect.query.reveal())
+        except RedirectRejected as rejected:
+            redirect.reject()
+            tell(Rejected(str(rejected), redirect.path, redirect.path == expected))
+        except AuthorizationResponseError as refusal:
+            catch.hold(redirect)
+            if not catch.code.done():
+                catch.code.set_exception(refusal)
+        else:
+            catch.hold(redirect)
+            if not catch.code.done():
+                catch.code.set_result(code)
+
+
+async def _first_code(catch: _Catch, connecting: asyncio.Task[None], timeout: float) -> AuthorizationCode:
+    """Wait for the person, unless the token endpoint turns out to be out of reach: then nothing is to be waited for."""
+    waiting: set[asyncio.Future[AuthorizationCode] | asyncio.Task[None]] = {catch.code, connecting}
+    try:
+        async with asyncio.timeout(timeout):
+            while not catch.code.done():
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if connecting in done and not catch.code.done():
+                    connecting.result()
+                    waiting.discard(connecting)
+    except TimeoutError:
+        raise LoginTimedOut(
+            f"no redirect arrived within {timeout:.0f} seconds",
+            hint="nothing was spent; run the login again and click Allow in time, or give it longer with --timeout 15m",
+        ) from None
+    finally:
+        if catch.code.done() or not connecting.done():
+            connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return catch.code.result()
+
+
+def _page_for(error: BaseException) -> Page:
+    match error:
+        case AuthorizationDenied():
+            return "denied"
+        case AuthorizationResponseError():
+            return "refused"
+        case _:
+            return "failed"
+
+
+def _ages(catch: _Catch, token_endpoint: TokenEndpoint) -> Answered:
+    sent_at = token_endpoint.sent_at or catch.caught_at
+    return Answered(sent_at - catch.caught_at, time.monotonic() - catch.caught_at)
+
+
+async def _commit(
+    name: str,
+    registration: ClientRegistration,
+    secret_reference: SecretReference | None,
+    store: Store,
+    now: Callable[[], clock.Moment],
+    tokens: TokenSet,
+) -> Account:
+    received = now()
+    async with locked(store, name):
+        before = _before(store, name)
+        account = Account(
+            name=name,
+            registration=registration,
+            client_secret=secret_reference,
+            tokens=tokens,
+            generation=before + 1,
+            logged_in_at=received.unix,
+            refresh_token_at=received.unix,
+            received=received,
+            received_by="login",
+        )
+        store.save(account)
+    return account
+
+
+def _before(store: Store, name: str) -> int:
+    """Return the generation that stands there; a damaged record must not cost the new tokens."""
+    try:
+        stored = store.load(name)
+    except LoopbackAuthError:
+        return 0
+    return stored.generation if stored else 0
+
+
+async def _with_company(account: Account, store: Store, tell: Callable[[Progress], None]) -> Account:
+    """Ask whose data this is, and keep the answer beside the tokens."""
+    try:
+        company = await resource.company(account.registration, account.tokens.access_token)
+    except ResourceError as error:
+        tell(CompanyUnknown(error))
+        return account
+    if company is None:
+        return account
+    named = replace(account, company={"id": company.id, "name": company.name})
+    async with locked(store, account.name):
+        stored = store.load(account.name)
+        if stored is not None and stored.generation == account.generation:
+            store.save(named)
+    return named

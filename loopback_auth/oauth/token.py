@@ -1,0 +1,209 @@
+"""The two token requests (RFC 6749 §4.1.3 and §6), client authentication (§2.3.1), and the token response (§5)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import quote_plus
+
+from authlib.oauth2.rfc6749.parameters import prepare_token_request
+
+from loopback_auth.errors import (
+    ConfigurationError,
+    LoginRequired,
+    OutcomeUnknown,
+    ServerUnavailable,
+    TokenEndpointError,
+)
+from loopback_auth.oauth.authorization import AuthorizationCode
+from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.secret import Secret
+from loopback_auth.text import printable
+
+LIFETIME_LIMIT = 10 * 365 * 24 * 3600
+"""Seconds: a longer `expires_in` is cut to this, so that no arithmetic on it can overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRequest:
+    """One POST to the token endpoint, ready to be sent: once."""
+
+    url: str
+    headers: dict[str, str] = field(repr=False)
+    body: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """What came back, before anybody judged it. `retry_after` is that header as received."""
+
+    status: int
+    body: bytes = field(repr=False)
+    content_type: str = ""
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSet:
+    """The tokens of one answer. `expires_in` is in seconds; None where the server does not say.
+
+    A lifetime that makes no sense (0, negative, text) is 0: the token is used, but not trusted for long.
+    """
+
+    access_token: Secret
+    refresh_token: Secret | None
+    expires_in: int | None
+    scope: str | None
+    token_type: str | None = None
+    """As received; L-Series sends none. A token set of an unknown type is kept, for its refresh token's sake."""
+
+    @property
+    def is_bearer(self) -> bool:
+        """Whether the access token may be used as Bearer (RFC 6749 §7.1; absent counts as Bearer)."""
+        return self.token_type is None or self.token_type.lower() == "bearer"
+
+
+def build_code_request(code: AuthorizationCode, client_secret: Secret | None) -> TokenRequest:
+    """Return the request that spends an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5)."""
+    request = code.request
+    return _build(
+        request.registration,
+        client_secret,
+        "authorization_code",
+        redirect_uri=request.redirect_uri,
+        code_verifier=request.code_verifier.reveal(),
+        code=code.code.reveal(),
+    )
+
+
+def build_refresh_request(
+    registration: ClientRegistration, client_secret: Secret | None, refresh_token: Secret
+) -> TokenRequest:
+    """Return the request that spends a refresh token (RFC 6749 §6)."""
+    return _build(registration, client_secret, "refresh_token", refresh_token=refresh_token.reveal())
+
+
+def _build(
+    registration: ClientRegistration, client_secret: Secret | None, grant_type: str, **parameters: str
+) -> TokenRequest:
+    headers = {
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+    method = registration.token_endpoint_auth_method
+    if method != "none" and client_secret is None:
+        raise ConfigurationError(f"the client {printable(registration.client_id)} has no client_secret")
+    match method:
+        case "client_secret_basic":
+            assert client_secret is not None  # noqa: S101 (just shown; tells the type checker)
+            headers["Authorization"] = _basic(registration, client_secret)
+        case "client_secret_post":
+            assert client_secret is not None  # noqa: S101 (just shown; tells the type checker)
+            parameters |= {"client_id": registration.client_id, "client_secret": client_secret.reveal()}
+        case "none":
+            parameters |= {"client_id": registration.client_id}
+    body = prepare_token_request(grant_type, **parameters)
+    return TokenRequest(registration.server.token_endpoint, headers, Secret(body))
+
+
+def _basic(registration: ClientRegistration, client_secret: Secret) -> str:
+    """RFC 6749 §2.3.1: id and secret are form-encoded first, so that a colon or an umlaut survives."""
+    user, password = registration.client_id, client_secret.reveal()
+    if registration.server.basic_form_encoding:
+        user, password = quote_plus(user), quote_plus(password)
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def parse_token_response(answer: TokenAnswer) -> TokenSet:
+    """Judge an answer of the token endpoint.
+
+    Raises LoginRequired (`invalid_grant`), ServerUnavailable (429, 503), TokenEndpointError (the client or the
+    request was refused: nothing spent), OutcomeUnknown (what was sent may be spent).
+    """
+    members = _members(answer.body)
+    if answer.status == 200:
+        return _token_set(members, answer)
+    error, description = (_text(members, name) for name in ("error", "error_description"))
+    said = ": ".join(printable(text) for text in (error, description) if text)
+    about = {"status": answer.status, "error": error and printable(error)}
+    about["error_description"] = description and printable(description)
+    details = cast("dict[str, Any]", about)
+    if answer.status == 429 or (answer.status == 503 and answer.retry_after is not None):
+        raise ServerUnavailable(
+            f"the token endpoint asks to come back later (HTTP {answer.status})",
+            hint="nothing was spent" + _later(answer.retry_after),
+            **details,
+        )
+    if answer.status >= 500:
+        raise OutcomeUnknown(f"the token endpoint had an internal error (HTTP {answer.status})")
+    if 300 <= answer.status < 400:
+        raise TokenEndpointError(
+            f"the token endpoint answered with a redirect (HTTP {answer.status}), which is not followed",
+            hint="nothing was spent at another host; check the address of the token_endpoint",
+            **details,
+        )
+    if error == "invalid_grant":
+        raise LoginRequired(f"the token endpoint refused ({said})", **details)
+    if error == "invalid_client" or answer.status == 401:
+        raise TokenEndpointError(
+            f"the token endpoint does not accept this client ({said or f'HTTP {answer.status}'})",
+            hint=(
+                "nothing was spent; check client_id and client_secret, and that they belong to this environment",
+                "some servers want --token-endpoint-auth-method client_secret_post",
+            ),
+            **details,
+        )
+    raise TokenEndpointError(
+        f"the token endpoint refused the request ({said or f'HTTP {answer.status}'})",
+        hint="nothing was spent; check client_id, redirect_uri and the address of the token_endpoint",
+        **details,
+    )
+
+
+def _later(retry_after: str | None) -> str:
+    return f"; try again after {printable(retry_after, 40)} seconds" if (retry_after or "").isdigit() else "; try later"
+
+
+def _members(body: bytes) -> dict[str, Any] | None:
+    try:
+        members = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return members if isinstance(members, dict) else None
+
+
+def _text(members: dict[str, Any] | None, name: str) -> str | None:
+    value = (members or {}).get(name)
+    return value if isinstance(value, str) else None
+
+
+def _token_set(members: dict[str, Any] | None, answer: TokenAnswer) -> TokenSet:
+    access_token = _text(members, "access_token")
+    if members is None or not access_token:
+        kind = printable(answer.content_type.partition(";")[0], 40) or "no content type"
+        raise OutcomeUnknown(
+            "the token endpoint said yes (HTTP 200) without an access token "
+            f"({len(answer.body)} bytes of {kind}): the wrong address, or a page in between"
+        )
+    refresh_token = _text(members, "refresh_token")
+    return TokenSet(
+        access_token=Secret(access_token),
+        refresh_token=Secret(refresh_token) if refresh_token else None,
+        expires_in=_lifetime(members.get("expires_in")),
+        scope=_text(members, "scope"),
+        token_type=_text(members, "token_type"),
+    )
+
+
+def _lifetime(value: object) -> int | None:
+    """RFC 6749 §5.1 wants a number of seconds. Servers also send it as text, as a fraction, or as nonsense."""
+    if value is None:
+        return None
+    try:
+        seconds = int(float(value)) if isinstance(value, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return 0
+    return min(max(seconds, 0), LIFETIME_LIMIT)

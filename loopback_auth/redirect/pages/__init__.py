@@ -1,0 +1,49 @@
+"""The pages a person may see on the loopback server: static files, nothing of a request is ever put into one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+Page = Literal["signed_in", "denied", "failed", "refused", "rejected", "used", "unreachable"]
+
+STATUS: dict[Page, int] = {
+    "signed_in": 200,
+    "denied": 200,
+    "failed": 502,
+    "refused": 502,
+    "rejected": 400,
+    "used": 410,
+    "unreachable": 503,
+}
+"""HTTP status of each page. A denial is what the person wanted: it worked."""
+
+
+@cache
+def render(page: Page) -> tuple[bytes, dict[str, str]]:
+    """Return the page in UTF-8 and its headers. Its one style sheet is inside, allowed by its digest."""
+    folder = files(__name__)
+    style = folder.joinpath("style.css").read_text("utf-8")
+    html = folder.joinpath(f"{page}.html").read_text("utf-8").replace("/* style.css */", style)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+    policy = (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return html.encode(), {
+        **BARE_HEADERS,
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": policy,
+    }
+
+
+BARE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "loopback-auth",
+}
+"""On every answer of the loopback server, the ones without a page included."""

@@ -1,0 +1,211 @@
+"""The temporary server on the loopback interface that catches the redirect (RFC 8252 §7.3).
+
+Pull style: `redirect = await server.next()`, and later `redirect.answer(page)`; until then the browser waits.
+It knows nothing of OAuth: which redirect is ours is for its caller to say. It never shows, logs or keeps what a
+request holds, and acts on GET alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from loopback_auth.oauth.registration import RedirectURI
+from loopback_auth.redirect.pages import BARE_HEADERS, STATUS, Page, render
+from loopback_auth.redirect.sockets import listen
+from loopback_auth.secret import Secret
+
+LINE_LIMIT = 8190
+"""Bytes of a request line: a 4 KiB code and what stands beside it."""
+HEADER_LIMIT = 64 * 1024
+"""Bytes of one header: other programs leave cookies on `localhost`, which would cost us the code."""
+LAST_PAGE_TIMEOUT = 1.0
+"""Seconds the browser has to fetch the last page, once it was told where that is."""
+
+_muted = logging.getLogger("loopback_auth.redirect.muted")  # aiohttp logs the request line, and the code is in it
+_muted.disabled = True
+
+
+class Redirect:
+    """A request that may be the redirect: `path` as it came, and the raw `query`. The browser waits for an answer."""
+
+    def __init__(self, path: str, query: Secret) -> None:
+        self.path = path
+        self.query = query
+        self.received_at = time.monotonic()
+        self._page: asyncio.Future[tuple[Page, bool]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, page: Page) -> None:
+        """Send the browser to a clean address that shows `page`: no code stays in the address bar or the back list."""
+        self._settle(page, scrub=True)
+
+    def reject(self) -> None:
+        """Answer 400: not part of this login."""
+        self._settle("rejected", scrub=False)
+
+    def _settle(self, page: Page, *, scrub: bool) -> None:
+        if not self._page.done():
+            self._page.set_result((page, scrub))
+
+    async def answered(self) -> tuple[Page, bool]:
+        """Wait for the answer: the page, and whether the address is to be made clean first."""
+        return await self._page
+
+
+class LoopbackServer:
+    """Listens for one login. Made by `open`, which also ends it."""
+
+    def __init__(self, redirect_uri: RedirectURI) -> None:
+        self.redirect_uri = redirect_uri
+        """With the port that was found, where any would do."""
+        self._nonce = secrets.token_urlsafe(16)
+        self._start_path = f"/start/{self._nonce}"
+        self._start: Secret | Page | None = None
+        self._redirects: asyncio.Queue[Redirect] = asyncio.Queue()
+        self._open: set[Redirect] = set()
+        self._pages_to_fetch = 0
+        self._all_fetched = asyncio.Event()
+        self._all_fetched.set()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, redirect_uri: RedirectURI, tls: ssl.SSLContext | None = None) -> AsyncIterator[LoopbackServer]:
+        """Listen on the redirect URI, with `tls` for an https one; on leaving, let the last page finish and close.
+
+        Raises PortTaken, ConfigurationError.
+        """
+        sockets = listen(redirect_uri.host, redirect_uri.port)
+        server = cls(redirect_uri.at_port(sockets[0].getsockname()[1]))
+        runner = web.ServerRunner(_Server(server._handle), shutdown_timeout=LAST_PAGE_TIMEOUT)
+        try:
+            await runner.setup()
+            for listening in sockets:
+                await web.SockSite(runner, listening, ssl_context=tls).start()
+            yield server
+            await server._last_page_fetched()
+        finally:
+            for redirect in server._open:
+                redirect.reject()
+            await runner.cleanup()
+            for listening in sockets:
+                listening.close()
+
+    @property
+    def start_url(self) -> str:
+        """What the browser opens: the one-shot start page, on the redirect URI's own origin."""
+        return f"{self.redirect_uri.scheme}://{self.redirect_uri.authority}{self._start_path}"
+
+    def start_at(self, location: Secret) -> None:
+        """Let the start page send the browser to `location`, once."""
+        self._start = location
+
+    def start_shows(self, page: Page) -> None:
+        """Let the start page show `page` instead."""
+        self._start = page
+
+    async def next(self) -> Redirect:
+        """Wait for the next request that may be the redirect: for its path, or for another with a code in it."""
+        return await self._redirects.get()
+
+    async def _last_page_fetched(self) -> None:
+        try:
+            await asyncio.wait_for(self._all_fetched.wait(), LAST_PAGE_TIMEOUT)
+        except TimeoutError:
+            return
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method != "GET":
+            return _bare(405, {"Allow": "GET"})
+        if request.headers.getall("Host", []) != [self.redirect_uri.authority]:  # a rebound name is not us
+            return _page("rejected")
+        if request.headers.get("Origin", "null") != "null":  # a script of another page, never a navigation
+            return _page("rejected")
+        if "prefetch" in request.headers.get("Sec-Purpose", "") or "prefetch" in request.headers.get("Purpose", ""):
+            return _bare(503)
+        path, _, query = request.raw_path.partition("?")
+        if path == self._start_path:
+            return self._start_page()
+        if (page := self._last_page(path)) is not None:
+            return _page(page)
+        if path == self.redirect_uri.path or _may_hold_code(query):
+            return await self._redirect(Redirect(path, Secret(query)))
+        return _bare(404)
+
+    def _start_page(self) -> web.StreamResponse:
+        start, self._start = self._start, "used" if isinstance(self._start, Secret) else self._start
+        if isinstance(start, Secret):
+            return _bare(303, {"Location": start.reveal()})
+        return _page(start or "used")
+
+    async def _redirect(self, redirect: Redirect) -> web.StreamResponse:
+        self._open.add(redirect)
+        try:
+            self._redirects.put_nowait(redirect)
+            page, scrub = await redirect.answered()
+        finally:
+            self._open.discard(redirect)
+        if not scrub:
+            return _page(page)
+        self._pages_to_fetch += 1
+        self._all_fetched.clear()
+        return _bare(303, {"Location": f"/{self._nonce}/{page}"})
+
+    def _last_page(self, path: str) -> Page | None:
+        for page in STATUS:
+            if path == f"/{self._nonce}/{page}":
+                self._pages_to_fetch -= 1
+                if self._pages_to_fetch <= 0:
+                    self._all_fetched.set()
+                return page
+        return None
+
+
+def _may_hold_code(query: str) -> bool:
+    return any(part.startswith(("code=", "error=")) for part in query.split("&"))
+
+
+def _bare(status: int, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(status=status, headers={**BARE_HEADERS, **(headers or {})})
+
+
+def _page(page: Page) -> web.Response:
+    body, headers = render(page)
+    return web.Response(status=STATUS[page], body=body, headers=headers)
+
+
+class _Connection(web.RequestHandler):
+    """One connection, as aiohttp handles it, except for what it says about a request it cannot read."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer with the bare status: aiohttp's own text would repeat a piece of the request."""
+        response = _bare(status)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no log", and says otherwise
+            logger=_muted,
+            max_line_size=LINE_LIMIT,
+            max_field_size=HEADER_LIMIT,
+            max_headers=HEADER_LIMIT,
+            lingering_time=0,
+            keepalive_timeout=10,
+        )

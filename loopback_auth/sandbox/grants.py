@@ -1,0 +1,471 @@
+"""The protocol: authlib's authorization server and its two grants, made as strict as the real server may be.
+
+No HTTP and no SQL lives here. Everything that authlib leaves open is decided in favour of refusing:
+
+* PKCE with S256 for every client (RFC 7636; authlib asks public clients only, and accepts `plain`);
+* a code is spent by the first request that presents it, right or wrong; presented again, it revokes the
+  tokens that were issued from it (RFC 6749 §4.1.2);
+* `redirect_uri` is repeated in the token request, byte for byte (§4.1.3), as L-Series documents it;
+* a refresh token works once, without grace, and dies after 30 days unused (§6);
+* a token response holds `access_token`, `refresh_token` and `expires_in`, as L-Series sends it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from authlib.oauth2.rfc6749 import (
+    AuthorizationCodeMixin,
+    AuthorizationServer,
+    ClientMixin,
+    OAuth2Request,
+    TokenMixin,
+    grants,
+)
+from authlib.oauth2.rfc7636 import CodeChallenge, create_s256_code_challenge
+
+from .client_authentication import authenticate
+from .log import printable
+from .parameters import ParsedRequest
+from .redirect_uris import default_redirect_uri, refusal
+from .refusals import (
+    GrantRefused,
+    GrantTypeRefused,
+    OAuth2Error,
+    RequestRefused,
+    ResponseTypeRefused,
+    words_of,
+)
+from .restaurants import Restaurant
+from .settings import SandboxClient, SandboxSettings
+from .state import REFRESH_TOKEN_IDLE_LIFETIME, Code, RefreshToken, State
+
+_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a grant decided: an HTTP status, headers, and a JSON object or nothing as body."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: Mapping[str, object]
+
+
+class TokenResponse(dict[str, Any]):
+    """The tokens just issued; authlib logs this object at DEBUG, so it shows nothing."""
+
+    def __repr__(self) -> str:
+        """Show no token."""
+        return "<token response>"
+
+    __str__ = __repr__
+
+
+class Registration(ClientMixin):
+    """A client as authlib wants to see it."""
+
+    def __init__(self, client: SandboxClient, pinned: tuple[str, ...] | None) -> None:
+        self.client_id = client.client_id
+        self.name = client.name
+        self._pinned = pinned
+
+    def get_client_id(self) -> str:
+        """Return the client identifier."""
+        return self.client_id
+
+    def get_default_redirect_uri(self) -> str:
+        """Return where a request without `redirect_uri` goes."""
+        uri = default_redirect_uri(self._pinned)
+        if uri is None:
+            raise RequestRefused("redirect_uri is missing, and the registered one has no port to send the code to")
+        return uri
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        """Refuse, in words, what is not registered (RFC 6749 §3.1.2.3)."""
+        if why := refusal(redirect_uri, self._pinned):
+            raise RequestRefused(f"redirect_uri {printable(redirect_uri)} is refused: {why}")
+        return True
+
+    def get_allowed_scope(self, scope: Collection[str] | str) -> str:
+        """Return no scope: L-Series documents none."""
+        return ""
+
+    def check_response_type(self, response_type: str) -> bool:
+        """Allow the code flow alone."""
+        return response_type == "code"
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        """Allow the two grants of this server."""
+        return grant_type in {"authorization_code", "refresh_token"}
+
+
+class IssuedCode(AuthorizationCodeMixin):
+    """A code as authlib wants to see it."""
+
+    code_challenge_method = "S256"
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self.grant_id = code.grant_id
+        self.user_id = code.user_id
+        self.code_challenge = code.code_challenge
+
+    def get_redirect_uri(self) -> str:
+        """Return the redirect URI of the authorization request."""
+        return self.code.redirect_uri
+
+    def get_scope(self) -> str:
+        """Return no scope."""
+        return ""
+
+
+class IssuedRefreshToken(TokenMixin):
+    """A refresh token as authlib wants to see it."""
+
+    def __init__(self, token: RefreshToken) -> None:
+        self.grant_id = token.grant_id
+        self.user_id = token.user_id
+        self._client_id = token.client_id
+
+    def check_client(self, client: Any) -> bool:
+        """Say whether the token was issued to this client."""
+        return bool(self._client_id == client.client_id)
+
+    def get_scope(self) -> str:
+        """Return no scope."""
+        return ""
+
+
+class SandboxAuthorizationServer(AuthorizationServer):
+    """The sandbox's authorization server. Synchronous: call it inside `State.transaction`."""
+
+    def __init__(self, settings: SandboxSettings, state: State, clock: Callable[[], float]) -> None:
+        super().__init__()
+        self.settings = settings
+        self.state = state
+        self.clock = clock
+        self._clients = {client.client_id: client for client in settings.clients}
+        self._restaurants = {restaurant.user_id: restaurant for restaurant in settings.restaurants}
+        self.register_grant(SandboxCodeGrant, [S256Only(required=True)])
+        self.register_grant(SandboxRefreshGrant)
+
+    def restaurant(self, user_id: str) -> Restaurant | None:
+        """Return the restaurant with this login."""
+        return self._restaurants.get(user_id)
+
+    def age(self, since: float) -> str:
+        """Return how long ago something was, in whole seconds unless it was just now."""
+        seconds = max(0.0, self.clock() - since)
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+    def query_client(self, client_id: str) -> Registration:
+        """Return a registered client, or refuse in words."""
+        client = self._clients.get(client_id)
+        if client is None:
+            known = ", ".join(printable(name) for name in self._clients)
+            raise RequestRefused(f"client_id '{printable(client_id)}' is not registered here; registered: {known}")
+        return Registration(client, self.settings.redirect_uris)
+
+    def authenticate_client(
+        self, request: OAuth2Request, methods: Collection[str], endpoint: str = "token"
+    ) -> Registration:
+        """Authenticate by HTTP Basic, whatever authlib would also accept."""
+        assert isinstance(request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+        return Registration(authenticate(request, self._clients), self.settings.redirect_uris)
+
+    def generate_token(
+        self,
+        grant_type: str,
+        client: ClientMixin,
+        user: Any = None,
+        scope: str | None = None,
+        expires_in: int | None = None,
+        include_refresh_token: bool = True,
+    ) -> dict[str, str | int]:
+        """Issue an access token of JWT form and a refresh token; no `token_type`, no `scope`."""
+        now = int(self.clock())
+        claims = {
+            "sub": str(user.id),
+            "client_id": client.get_client_id(),
+            "iat": now,
+            "exp": now + self.settings.access_token_lifetime,
+            "jti": secrets.token_hex(16),
+        }
+        return TokenResponse(
+            access_token=_signed(claims, self.state.signing_key),
+            refresh_token=secrets.token_urlsafe(32),
+            expires_in=self.settings.access_token_lifetime,
+        )
+
+    def save_token(self, token: dict[str, str | int], request: OAuth2Request) -> None:
+        """Remember the tokens under the grant that they were issued for."""
+        credential = request.authorization_code or request.refresh_token
+        assert credential is not None  # noqa: S101 - both grants set one before they issue
+        self.state.save_tokens(
+            credential.grant_id,
+            access_token=str(token["access_token"]),
+            refresh_token=str(token["refresh_token"]),
+            access_token_lifetime=self.settings.access_token_lifetime,
+        )
+
+    def send_signal(self, name: str, *args: object, **kwargs: object) -> None:
+        """Tell nobody: authlib announces to web frameworks that a client is authenticated."""
+
+    def create_oauth2_request(self, request: Any) -> ParsedRequest:
+        """Take a request that is parsed already."""
+        assert isinstance(request, ParsedRequest)  # noqa: S101 - the only caller is this room
+        return request
+
+    def get_token_grant(self, request: OAuth2Request) -> grants.BaseGrant:
+        """Return the grant for `grant_type`, or refuse in words.
+
+        An unknown grant type is answered once the client is known, like everything else.
+        """
+        assert isinstance(request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+        grant_type = request.payload.grant_type
+        if grant_type in {"authorization_code", "refresh_token"}:
+            return super().get_token_grant(request)
+        self.authenticate_client(request, ())
+        if grant_type is None:
+            raise RequestRefused("grant_type is missing: authorization_code or refresh_token")
+        raise GrantTypeRefused(
+            f"grant_type '{printable(grant_type)}' is not known here: authorization_code or refresh_token"
+        )
+
+    def create_token_response(self, request: Any = None) -> Answer:  # type: ignore[override]
+        """Answer a token request; authlib catches only some errors of `get_token_grant`."""
+        parsed = self.create_oauth2_request(request)
+        try:
+            if repeated := parsed.payload.repeated():
+                raise RequestRefused(f"{printable(repeated)} comes twice: each parameter may occur once")
+            return super().create_token_response(parsed)  # type: ignore[return-value]
+        except OAuth2Error as error:
+            return self.handle_error_response(parsed, error)
+
+    def handle_response(self, status: int, body: Any, headers: Any) -> Answer:
+        """Return the answer in a form that knows no HTTP library."""
+        return Answer(status, tuple(headers), body or {})
+
+    def handle_error_response(self, request: OAuth2Request, error: OAuth2Error) -> Answer:
+        """Return an error's answer, and leave its words for the log."""
+        assert isinstance(request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+        request.words = words_of(error)
+        return self.handle_response(*error())
+
+
+class S256Only(CodeChallenge):
+    """PKCE, required of every client, with S256 (RFC 7636 §4.2, RFC 9700 §2.1.1)."""
+
+    SUPPORTED_CODE_CHALLENGE_METHOD: list[str] = ["S256"]  # noqa: RUF012 - authlib declares it so
+
+    def validate_code_challenge(self, grant: Any, redirect_uri: Any) -> None:
+        """Refuse an authorization request without a proper challenge."""
+        sent = grant.request.payload.data
+        challenge, method = sent.get("code_challenge"), sent.get("code_challenge_method")
+        if challenge is None:
+            raise RequestRefused("code_challenge is missing: PKCE is required, with code_challenge_method=S256")
+        if method is None:
+            raise RequestRefused("code_challenge_method is missing, which means plain: send S256")
+        if method != "S256":
+            raise RequestRefused(f"code_challenge_method '{printable(method)}' is refused: only S256 is taken")
+        if not _CHALLENGE.fullmatch(challenge):
+            padded = " (leave out the padding '=')" if challenge.endswith("=") else ""
+            raise RequestRefused(f"code_challenge is not 43 characters of base64url{padded}: it is no SHA-256")
+        super().validate_code_challenge(grant, redirect_uri)
+
+    def validate_code_verifier(self, grant: Any, result: Any) -> None:
+        """Refuse a token request whose verifier does not fit the challenge (§4.6)."""
+        verifier = grant.request.form.get("code_verifier")
+        challenge = grant.request.authorization_code.code_challenge
+        if verifier is None:
+            raise RequestRefused("code_verifier is missing: the code was issued for one; it is spent, log in again")
+        # authlib's own pattern ends in $, which lets a line break through
+        if not _VERIFIER.fullmatch(verifier):
+            raise RequestRefused("code_verifier is not 43 to 128 letters, digits, '-', '.', '_', '~'; log in again")
+        if not hmac.compare_digest(_s256(verifier), challenge):
+            swapped = ": it is the challenge itself, send the value it was made from" if verifier == challenge else ""
+            raise GrantRefused(
+                f"code_verifier does not fit the code_challenge{swapped}; the code is spent, log in again"
+            )
+        super().validate_code_verifier(grant, result)
+
+
+class SandboxCodeGrant(grants.AuthorizationCodeGrant):
+    """The authorization code grant (RFC 6749 §4.1)."""
+
+    server: SandboxAuthorizationServer
+    TOKEN_ENDPOINT_AUTH_METHODS: Collection[str] = ("client_secret_basic",)
+
+    @classmethod
+    def check_authorization_endpoint(cls, request: OAuth2Request) -> bool:
+        """Take every request: what is wrong with it is said once client and redirect are known."""
+        return True
+
+    @staticmethod
+    def validate_no_multiple_request_parameter(request: OAuth2Request) -> None:
+        """Leave it to `validate_authorization_request`, which knows whether the error may be redirected."""
+
+    def validate_authorization_request(self) -> str:
+        """Return the redirect URI, or raise: with a redirect only where client and redirect URI are sound."""
+        sent = self._sent
+        for name in ("client_id", "redirect_uri"):
+            if len(sent.payload.datalist.get(name, [])) > 1:
+                raise RequestRefused(f"{name} comes twice: each parameter may occur once")
+        if sent.payload.client_id is None:
+            raise RequestRefused("client_id is missing: it says which application asks")
+        client = self.server.query_client(sent.payload.client_id)
+        redirect_uri = self.validate_authorization_redirect_uri(sent, client)
+        try:
+            if repeated := sent.payload.repeated():
+                raise RequestRefused(f"{printable(repeated)} comes twice: each parameter may occur once")
+            self._check_response_type(sent.payload.response_type)
+            super().validate_authorization_request()
+        except OAuth2Error as error:
+            error.redirect_uri = redirect_uri
+            raise
+        return redirect_uri
+
+    @staticmethod
+    def _check_response_type(response_type: str | None) -> None:
+        if response_type is None:
+            raise RequestRefused("response_type is missing: send response_type=code")
+        if response_type != "code":
+            raise ResponseTypeRefused(f"response_type '{printable(response_type)}' is refused: only code is taken")
+
+    def generate_authorization_code(self) -> str:
+        """Return a code that nobody can guess."""
+        return secrets.token_urlsafe(32)
+
+    def save_authorization_code(self, code: str, request: OAuth2Request) -> None:
+        """Remember the code with everything that the token request must match."""
+        sent = self._sent
+        assert isinstance(sent.client, Registration)  # noqa: S101 - set by authlib's validation
+        self.server.state.save_code(
+            code,
+            client_id=sent.client.client_id,
+            user_id=sent.user.user_id,  # type: ignore[union-attr]
+            redirect_uri=sent.payload.redirect_uri or sent.client.get_default_redirect_uri(),
+            code_challenge=sent.payload.data["code_challenge"],
+            lifetime=self.server.settings.code_lifetime,
+        )
+
+    def query_authorization_code(self, code: str, client: Any) -> IssuedCode:
+        """Spend the code and return it, or refuse in words."""
+        server, state = self.server, self.server.state
+        known = state.load_code(code)
+        if known is None or known.client_id != client.client_id:
+            whose = "was issued to another client" if known else "is not known here: it was never issued, or long ago"
+            raise GrantRefused(f"the code {whose}")
+        if not state.spend_code(known):
+            state.revoke(known.grant_id)
+            since = server.age(known.spent_at or known.issued_at)
+            raise GrantRefused(
+                f"the code was presented before, {since} ago, and works once: log in again;"
+                " tokens issued from it are revoked now"
+            )
+        if server.clock() >= known.expires_at:
+            age, lifetime = server.age(known.issued_at), known.expires_at - known.issued_at
+            raise GrantRefused(f"the code is {age} old and died after {lifetime:g} s: send it at once")
+        self._check_redirect_uri(known)
+        self._age = server.age(known.issued_at)
+        return IssuedCode(known)
+
+    def _check_redirect_uri(self, known: Code) -> None:
+        redirect_uri = self._sent.payload.redirect_uri
+        if redirect_uri is None:
+            raise GrantRefused(
+                f"redirect_uri is missing: repeat the one of the authorization request, {known.redirect_uri};"
+                " the code is spent, log in again"
+            )
+        if redirect_uri != known.redirect_uri:
+            raise GrantRefused(
+                "redirect_uri differs from the one in the authorization request:"
+                f" {printable(redirect_uri)} vs {printable(known.redirect_uri)};"
+                " the code is spent, log in again"
+            )
+
+    def authenticate_user(self, authorization_code: Any) -> Restaurant:
+        """Return the restaurant that allowed it."""
+        restaurant = self.server.restaurant(authorization_code.user_id)
+        if restaurant is None:
+            raise GrantRefused("the restaurant that allowed it is gone from the settings: log in again")
+        self._sent.words = f"code exchanged for tokens of {restaurant.name}, {self._age} after it was issued"
+        return restaurant
+
+    def delete_authorization_code(self, authorization_code: Any) -> None:
+        """Do nothing: it is spent since it was queried, and kept to recognise a second use."""
+
+    @property
+    def _sent(self) -> ParsedRequest:
+        assert isinstance(self.request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+        return self.request
+
+
+class SandboxRefreshGrant(grants.RefreshTokenGrant):
+    """Refreshing, by a token that works once (RFC 6749 §6)."""
+
+    server: SandboxAuthorizationServer
+    TOKEN_ENDPOINT_AUTH_METHODS: Collection[str] = ("client_secret_basic",)
+    INCLUDE_NEW_REFRESH_TOKEN: bool = True
+
+    def authenticate_refresh_token(self, refresh_token: str) -> IssuedRefreshToken:
+        """Spend the refresh token and return it, or refuse in words.
+
+        A second use is refused and harms nobody else: L-Series does not say that it would revoke anything.
+        """
+        server, state = self.server, self.server.state
+        known = state.load_refresh_token(refresh_token)
+        if known is None:
+            raise GrantRefused("the refresh token is not known here: not issued by this sandbox, or long ago")
+        if known.client_id != self.request.client.client_id:  # type: ignore[union-attr]
+            raise GrantRefused("the refresh token was issued to another client")
+        if known.revoked:
+            raise GrantRefused("the refresh token is revoked, since its code was presented twice: log in again")
+        if known.spent_at is not None or not state.spend_refresh_token(known):
+            since = server.age(known.spent_at or known.issued_at)
+            raise GrantRefused(
+                f"the refresh token was used before, {since} ago, and works once: use the one that came with"
+                " that answer, or log in again"
+            )
+        if server.clock() - known.issued_at >= REFRESH_TOKEN_IDLE_LIFETIME:
+            days = REFRESH_TOKEN_IDLE_LIFETIME / 86400
+            raise GrantRefused(f"the refresh token lay unused for {days:g} days and died: log in again")
+        return IssuedRefreshToken(known)
+
+    def authenticate_user(self, refresh_token: Any) -> Restaurant:
+        """Return the restaurant that the token belongs to."""
+        restaurant = self.server.restaurant(refresh_token.user_id)
+        if restaurant is None:
+            raise GrantRefused("the restaurant that allowed it is gone from the settings: log in again")
+        assert isinstance(self.request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+        self.request.words = f"tokens of {restaurant.name} refreshed; the old refresh token is spent"
+        return restaurant
+
+    def revoke_old_credential(self, refresh_token: Any) -> None:
+        """Do nothing: it is spent since it was authenticated."""
+
+
+def _s256(verifier: str) -> str:
+    return str(create_s256_code_challenge(verifier))  # type: ignore[no-untyped-call]
+
+
+def _signed(claims: Mapping[str, object], key: bytes) -> str:
+    """Return claims as a JWT signed with HS256 (RFC 7515 §3.1)."""
+    head = _base64url(json.dumps({"alg": "HS256", "typ": "JWT"}).encode())
+    body = _base64url(json.dumps(claims).encode())
+    signature = hmac.new(key, f"{head}.{body}".encode(), hashlib.sha256).digest()
+    return f"{head}.{body}.{_base64url(signature)}"
+
+
+def _base64url(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()

@@ -1,0 +1,130 @@
+"""The bytes an account is kept as: line 1 decides, line 2 is the access token, the rest is JSON.
+
+Line 1 is all that is needed to know whether line 2 may be used, without JSON:
+
+    loopback-auth 1 EXPIRES_AT RECEIVED_AT BOOT_ID UPTIME RECEIVED_BY
+
+    EXPIRES_AT     Unix seconds, "-" where the server does not say
+    RECEIVED_AT    Unix seconds, with its fraction
+    BOOT_ID        the kernel's name for the boot, "-" where it has none
+    UPTIME         seconds since that boot, suspend included, when the token was received
+    RECEIVED_BY    "login" or "refresh"
+
+Line 2 is empty where the access token is not one line of printable ASCII, or is not a Bearer token: it is in the JSON
+then. Members are only ever added to the JSON; one that is not known is kept out of the way, not an error.
+`head` is on the way of every `token`, so nothing heavy is imported at the top.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from loopback_auth.clock import Moment
+from loopback_auth.errors import StoreError
+from loopback_auth.text import printable
+
+if TYPE_CHECKING:
+    from loopback_auth.store.base import Account
+
+_FORMAT = "loopback-auth 1"
+
+
+class Head(NamedTuple):
+    """What line 1 says, and the access token of line 2 ("" where it cannot stand there)."""
+
+    expires_at: int | None
+    received: Moment
+    received_by: str
+    access_token: str
+
+
+def head(content: bytes) -> Head | None:
+    """Return the first two lines, None where they are not of this format: another version, sealed, damaged."""
+    try:
+        first, access_token, _ = content.split(b"\n", 2)
+        name, version, expires_at, received_at, boot_id, uptime, received_by = first.decode("ascii").split(" ")
+        if f"{name} {version}" != _FORMAT:
+            return None
+        received = Moment(float(received_at), boot_id, float(uptime))
+        return Head(
+            None if expires_at == "-" else int(expires_at),
+            received,
+            received_by,
+            access_token.decode("ascii"),
+        )
+    except ValueError:
+        return None
+
+
+def serialise(account: Account) -> bytes:
+    """Return the bytes of an account."""
+    import dataclasses
+    import json
+
+    tokens, received = account.tokens, account.received
+    access_token = tokens.access_token.reveal()
+    plain = access_token.isascii() and access_token.isprintable() and tokens.is_bearer
+    members = {
+        "account": account.name,
+        "generation": account.generation,
+        "logged_in_at": account.logged_in_at,
+        "refresh_token_at": account.refresh_token_at,
+        "expires_in": tokens.expires_in,
+        "token_type": tokens.token_type,
+        "scope": tokens.scope,
+        "access_token": None if plain else access_token,
+        "refresh_token": tokens.refresh_token and tokens.refresh_token.reveal(),
+        "registration": dataclasses.asdict(account.registration),
+        "client_secret": account.client_secret,
+        "company": account.company,
+    }
+    expires_at = "-" if account.expires_at is None else account.expires_at
+    line = f"{_FORMAT} {expires_at} {received.unix:.3f} {received.boot_id} {received.uptime:.3f} {account.received_by}"
+    text = json.dumps(members, indent=1, ensure_ascii=True)
+    return f"{line}\n{access_token if plain else ''}\n{text}\n".encode("ascii")
+
+
+def parse(content: bytes, name: str, where: str) -> Account:
+    """Return the account of these bytes. Raises StoreError: damaged, or written by a later version."""
+    import json
+
+    from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
+    from loopback_auth.oauth.token import TokenSet
+    from loopback_auth.secret import Secret
+    from loopback_auth.store.base import Account
+
+    first = head(content)
+    try:
+        if first is None:
+            raise ValueError
+        members: dict[str, Any] = json.loads(content.split(b"\n", 2)[2])
+        registration = members["registration"]
+        server = AuthorizationServer(**_known(AuthorizationServer, registration["server"]))
+        refresh_token = members["refresh_token"]
+        return Account(
+            name=name,
+            registration=ClientRegistration(**{**_known(ClientRegistration, registration), "server": server}),
+            client_secret=members["client_secret"],
+            tokens=TokenSet(
+                access_token=Secret(first.access_token or members["access_token"] or ""),
+                refresh_token=Secret(refresh_token) if refresh_token else None,
+                expires_in=members["expires_in"],
+                scope=members["scope"],
+                token_type=members["token_type"],
+            ),
+            generation=members["generation"],
+            logged_in_at=members["logged_in_at"],
+            refresh_token_at=members["refresh_token_at"],
+            received=first.received,
+            received_by="refresh" if first.received_by == "refresh" else "login",
+            company=members["company"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{printable(where)} is damaged, or was written by a later version of this program",
+            hint=f"log in again: loopback-auth login {name} --force",
+        ) from error
+
+
+def _known(kind: type, members: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in members.items() if key in kind.__dataclass_fields__}  # type: ignore[attr-defined]  # both kinds are dataclasses

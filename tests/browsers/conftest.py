@@ -1,0 +1,3 @@
+from .fixtures import browser, browser_options, chromium, firefox, opener
+
+__all__ = ["browser", "browser_options", "chromium", "firefox", "opener"]
