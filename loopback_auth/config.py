@@ -71,7 +71,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What the flags and variables of `login` say; None where they say nothing."""
+    """What the flags of `login` say, and its variables; None where they say nothing."""
 
     client: str | None = None
     server: str | None = None
@@ -84,6 +84,8 @@ class Wanted:
     scope: str | None = None
     ca_file: str | None = None
     client_secret: SecretReference | None = None
+    environment_client_id: str | None = None
+    environment_client_secret: SecretReference | None = None
 
     @property
     def names_a_server(self) -> bool:
@@ -151,13 +153,13 @@ def registration(
         return _again(stored, wanted)
     client = client or Client()
     server = _server(wanted, client, configuration)
-    client_id = wanted.client_id or client.client_id or server.client_id
+    # The sandbox publishes its credentials: the variables are for servers that do not.
+    client_id = wanted.client_id or server.client_id or wanted.environment_client_id or client.client_id
     if not client_id:
         raise _keys_missing(server)
     _checked_client_id(client_id)
-    reference = wanted.client_secret or client.client_secret
-    if reference is None and server.client_secret is not None and client_id == server.client_id:
-        reference = {"preset": True}
+    published: SecretReference | None = {"preset": True} if client_id == server.client_id else None
+    reference = wanted.client_secret or published or wanted.environment_client_secret or client.client_secret
     needs_secret = reference is not None or not server.public_clients
     method = wanted.token_endpoint_auth_method or client.token_endpoint_auth_method
     redirect_uri = wanted.redirect_uri or client.redirect_uri or server.redirect_uri
@@ -183,7 +185,9 @@ def _again(stored: Account, wanted: Wanted) -> tuple[ClientRegistration, SecretR
         changes["ca_file"] = _absolute(wanted.ca_file)
     again = dataclasses.replace(stored.registration, **changes)
     parse_redirect_uri(again.redirect_uri)
-    return again, wanted.client_secret or stored.client_secret
+    published = stored.client_secret == {"preset": True}
+    environment = None if published else wanted.environment_client_secret
+    return again, wanted.client_secret or environment or stored.client_secret
 
 
 def _client(wanted: Wanted, configuration: Configuration, account: str) -> Client | None:

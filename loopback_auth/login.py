@@ -180,7 +180,8 @@ async def _catching(
     try:
         yield catch
     except BaseException as error:
-        server.start_shows("unreachable" if isinstance(error, TokenEndpointUnreachable) else "used")
+        if isinstance(error, TokenEndpointUnreachable):
+            server.start_shows("unreachable")
         catch.answer(_page_for(error))
         raise
     finally:

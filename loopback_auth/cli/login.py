@@ -33,7 +33,7 @@ SECRET_LIMIT = 64 * 1024
 @options.account
 @click.option("--client", metavar="NAME", help="A client of config.toml.")
 @click.option("--server", metavar="NAME", help="lightspeed-l-staging (the default), lightspeed-l-production, sandbox…")
-@click.option("--client-id", metavar="ID", envvar="LOOPBACK_AUTH_CLIENT_ID", help="The client's id at that server.")
+@click.option("--client-id", metavar="ID", help="The client's id at that server (or LOOPBACK_AUTH_CLIENT_ID).")
 @click.option("--client-secret-file", metavar="FILE", help="Where the client's secret is; the file is read anew later.")
 @click.option("--client-secret-stdin", is_flag=True, help="Read the client's secret from stdin, and keep it (0600).")
 @click.option("--authorization-endpoint", metavar="URL", help="Any other server: both of its endpoints.")
@@ -105,13 +105,16 @@ def _wanted(flags: dict[str, Any]) -> config.Wanted:
     reference: SecretReference | None = None
     if flags["client_secret_file"]:
         reference = {"file": os.path.abspath(os.path.expanduser(flags["client_secret_file"]))}
-    elif not flags["client_secret_stdin"] and os.environ.get(secrets.VARIABLE):
-        reference = {"env": secrets.VARIABLE}
     names = (
         "client", "server", "client_id", "authorization_endpoint", "token_endpoint", "issuer", "redirect_uri",
         "token_endpoint_auth_method", "scope", "ca_file",
     )  # fmt: skip
-    return config.Wanted(client_secret=reference, **{name: flags[name] for name in names})
+    return config.Wanted(
+        client_secret=reference,
+        environment_client_id=os.environ.get("LOOPBACK_AUTH_CLIENT_ID") or None,
+        environment_client_secret={"env": secrets.VARIABLE} if os.environ.get(secrets.VARIABLE) else None,
+        **{name: flags[name] for name in names},
+    )
 
 
 def _stored(store: Store, account: str, *, force: bool) -> Account | None:

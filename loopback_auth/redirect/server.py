@@ -12,7 +12,7 @@ import logging
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -36,27 +36,27 @@ _muted.disabled = True
 class Redirect:
     """A request that may be the redirect: `path` as it came, and the raw `query`. The browser waits for an answer."""
 
-    def __init__(self, path: str, query: Secret) -> None:
+    def __init__(self, path: str, query: Secret, clean_address: Callable[[Page], str]) -> None:
+        """`clean_address` returns where the server shows a page, and makes it wait for the browser to come there."""
         self.path = path
         self.query = query
         self.received_at = time.monotonic()
-        self._page: asyncio.Future[tuple[Page, bool]] = asyncio.get_running_loop().create_future()
+        self._clean_address = clean_address
+        self._response: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
 
     def answer(self, page: Page) -> None:
         """Send the browser to a clean address that shows `page`: no code stays in the address bar or the back list."""
-        self._settle(page, scrub=True)
+        if not self._response.done():
+            self._response.set_result(_bare(303, {"Location": self._clean_address(page)}))
 
     def reject(self) -> None:
         """Answer 400: not part of this login."""
-        self._settle("rejected", scrub=False)
+        if not self._response.done():
+            self._response.set_result(_page("rejected"))
 
-    def _settle(self, page: Page, *, scrub: bool) -> None:
-        if not self._page.done():
-            self._page.set_result((page, scrub))
-
-    async def answered(self) -> tuple[Page, bool]:
-        """Wait for the answer: the page, and whether the address is to be made clean first."""
-        return await self._page
+    async def response(self) -> web.Response:
+        """Wait for the answer."""
+        return await self._response
 
 
 class LoopbackServer:
@@ -67,10 +67,10 @@ class LoopbackServer:
         """With the port that was found, where any would do."""
         self._nonce = secrets.token_urlsafe(16)
         self._start_path = f"/start/{self._nonce}"
-        self._start: Secret | Page | None = None
+        self._start: Secret | Page = "used"
         self._redirects: asyncio.Queue[Redirect] = asyncio.Queue()
         self._open: set[Redirect] = set()
-        self._pages_to_fetch = 0
+        self._to_fetch: set[str] = set()
         self._all_fetched = asyncio.Event()
         self._all_fetched.set()
 
@@ -88,11 +88,13 @@ class LoopbackServer:
             await runner.setup()
             for listening in sockets:
                 await web.SockSite(runner, listening, ssl_context=tls).start()
-            yield server
-            await server._last_page_fetched()
+            try:
+                yield server
+            finally:
+                for redirect in server._open:
+                    redirect.reject()
+                await server._last_page_fetched()
         finally:
-            for redirect in server._open:
-                redirect.reject()
             await runner.cleanup()
             for listening in sockets:
                 listening.close()
@@ -107,8 +109,10 @@ class LoopbackServer:
         self._start = location
 
     def start_shows(self, page: Page) -> None:
-        """Let the start page show `page` instead."""
-        self._start = page
+        """Let the start page show `page` instead, if the browser has not been there yet."""
+        if isinstance(self._start, Secret):
+            self._start = page
+            self._expect(self._start_path)
 
     async def next(self) -> Redirect:
         """Wait for the next request that may be the redirect: for its path, or for another with a code in it."""
@@ -130,41 +134,46 @@ class LoopbackServer:
         if "prefetch" in request.headers.get("Sec-Purpose", "") or "prefetch" in request.headers.get("Purpose", ""):
             return _bare(503)
         path, _, query = request.raw_path.partition("?")
+        self._fetched(path)
         if path == self._start_path:
             return self._start_page()
         if (page := self._last_page(path)) is not None:
             return _page(page)
         if path == self.redirect_uri.path or _may_hold_code(query):
-            return await self._redirect(Redirect(path, Secret(query)))
+            return await self._redirect(Redirect(path, Secret(query), self._clean_address))
         return _bare(404)
 
     def _start_page(self) -> web.StreamResponse:
-        start, self._start = self._start, "used" if isinstance(self._start, Secret) else self._start
+        start, self._start = self._start, "used"
         if isinstance(start, Secret):
             return _bare(303, {"Location": start.reveal()})
-        return _page(start or "used")
+        return _page(start)
 
     async def _redirect(self, redirect: Redirect) -> web.StreamResponse:
         self._open.add(redirect)
         try:
             self._redirects.put_nowait(redirect)
-            page, scrub = await redirect.answered()
+            return await redirect.response()
         finally:
             self._open.discard(redirect)
-        if not scrub:
-            return _page(page)
-        self._pages_to_fetch += 1
-        self._all_fetched.clear()
-        return _bare(303, {"Location": f"/{self._nonce}/{page}"})
+
+    def _clean_address(self, page: Page) -> str:
+        address = f"/{self._nonce}/{page}"
+        self._expect(address)
+        return address
 
     def _last_page(self, path: str) -> Page | None:
-        for page in STATUS:
-            if path == f"/{self._nonce}/{page}":
-                self._pages_to_fetch -= 1
-                if self._pages_to_fetch <= 0:
-                    self._all_fetched.set()
-                return page
-        return None
+        return next((page for page in STATUS if path == f"/{self._nonce}/{page}"), None)
+
+    def _expect(self, path: str) -> None:
+        """Stay until the browser has fetched `path`, or `LAST_PAGE_TIMEOUT` is over."""
+        self._to_fetch.add(path)
+        self._all_fetched.clear()
+
+    def _fetched(self, path: str) -> None:
+        self._to_fetch.discard(path)
+        if not self._to_fetch:
+            self._all_fetched.set()
 
 
 def _may_hold_code(query: str) -> bool:
