@@ -139,11 +139,10 @@ async def login(
             account = await spend(
                 token_endpoint,
                 build_code_request(code, client_secret),
-                commit=partial(_commit, name, registration, secret_reference, store, now),
+                commit=partial(_commit, name, registration, secret_reference, store, now, tell),
                 answered=lambda: tell(_ages(catch, token_endpoint)),
             )
             catch.answer("signed_in")
-        tell(Stored(account))
         return await _with_company(account, store, tell)
 
 
@@ -254,6 +253,7 @@ async def _commit(
     secret_reference: SecretReference | None,
     store: Store,
     now: Callable[[], clock.Moment],
+    tell: Callable[[Progress], None],
     tokens: TokenSet,
 ) -> Account:
     received = now()
@@ -271,6 +271,7 @@ async def _commit(
             received_by="login",
         )
         store.save(account)
+    tell(Stored(account))
     return account
 
 

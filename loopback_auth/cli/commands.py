@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from typing import Any
 
@@ -86,9 +87,8 @@ def run(arguments: list[str]) -> int:
         voice.error(_lowered(error.format_message()), *_usage_hints(error))
         return 2
     except (Interrupted, click.Abort, KeyboardInterrupt) as stopped:
-        number = stopped.number if isinstance(stopped, Interrupted) else 2
-        voice.error("interrupted")
-        return 128 + number
+        voice.error(str(stopped) if isinstance(stopped, Interrupted) else "interrupted")
+        return 128 + (stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has gone: that is not our failure; Python must not try to flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

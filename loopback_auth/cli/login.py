@@ -98,7 +98,11 @@ def command(account: str, **flags: Any) -> None:
                 tell=words.tell,
             )
 
-    _result(signals.run(work()), store, flags)
+    try:
+        logged_in = signals.run(work())
+    except signals.Interrupted as stopped:
+        raise signals.Interrupted(stopped.number, words.interrupted()) from None
+    _result(logged_in, store, flags)
 
 
 def _wanted(flags: dict[str, Any]) -> config.Wanted:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import sys
+import textwrap
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from loopback_auth.cli import voice
 from loopback_auth.login import Answered, BrowserOpened, CodeReceived, CompanyUnknown, Progress, Rejected, Stored
@@ -30,10 +32,12 @@ class LoginWords:
         self._verbose = verbose
         self._waiting_for: str | None = None
         self._said: set[str] = set()
+        self._latest: Progress | None = None
 
     def tell(self, progress: Progress) -> None:
         """Say what happened."""
         self._erase()
+        self._latest = progress
         match progress:
             case BrowserOpened():
                 self._opened(progress)
@@ -53,6 +57,16 @@ class LoginWords:
                 voice.warning(f"logged in, but whose data this is could not be asked: {why}")
         self._show()
 
+    def interrupted(self) -> str:
+        """Return what a login leaves behind that a signal ended here."""
+        match self._latest:
+            case Stored() | CompanyUnknown():
+                return "interrupted, after the tokens were stored"
+            case CodeReceived() | Answered():
+                return "interrupted in mid-exchange: the code is spent; run the login again"
+            case _:
+                return "interrupted: nothing was spent, nothing was stored"
+
     @contextlib.asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
         """Show the time that is left, on a terminal, while this lasts."""
@@ -66,35 +80,32 @@ class LoginWords:
                 ticking.cancel()
 
     def _opened(self, opened: BrowserOpened) -> None:
-        if opened.why_not is not None:
-            self._by_hand(opened)
+        server = self._registration.server
         if not self._quiet:
-            self._steps(opened)
+            client_id = printable(self._registration.client_id, 60)
+            voice.note(f"Logging in at {voice.bold(printable(server.title))} as client {client_id}")
+        if opened.why_not is not None:  # said even with -q: without it nobody could go on
+            voice.note(f"The browser was not opened ({opened.why_not}). Open this address in one on this computer:")
+            voice.note(f"  {voice.bold(opened.start_url)}")
+        if not self._quiet:
+            for number, step in enumerate(self._steps(), 1):
+                voice.note(_wrapped(f"  {number}. {step}"))
+            if not voice.live():
+                voice.note(f"Waiting for the redirect to {opened.redirect_uri}")
+        if self._self_signed is not None:
+            self._detail(f"SHA-256 fingerprint of the certificate: {self._self_signed}")
         self._waiting_for = opened.redirect_uri
 
-    def _by_hand(self, opened: BrowserOpened) -> None:
-        """Said even with -q: without it nobody could go on."""
-        voice.note(f"The browser was not opened: {opened.why_not}. Open this address in a browser on this computer:")
-        voice.note(f"  {voice.bold(opened.start_url)}")
-
-    def _steps(self, opened: BrowserOpened) -> None:
+    def _steps(self) -> Iterator[str]:
+        """What the person is about to meet in the browser, in its order."""
         server = self._registration.server
-        client_id = printable(self._registration.client_id, 60)
-        voice.note(f"Logging in at {voice.bold(printable(server.title))} as client {client_id}")
-        steps = []
         if self._self_signed is not None:
-            steps.append(
+            yield (
                 "The browser will warn about the certificate of localhost: loopback-auth made it itself, on this "
                 "computer, because the redirect must be https. Choose Advanced, then continue to localhost."
             )
-        steps.append(f"Log in with {server.login_as or 'your account'}.")
-        steps.append("Click Allow" + (f": {server.allow_means}." if server.allow_means else "."))
-        for number, step in enumerate(steps, 1):
-            voice.note(f"  {number}. {step}")
-        if self._self_signed is not None:
-            self._detail(f"SHA-256 fingerprint of that certificate: {self._self_signed}")
-        if not voice.live():
-            voice.note(f"Waiting for the redirect to {opened.redirect_uri}")
+        yield f"Log in with {server.login_as or 'your account'}."
+        yield f"Click Allow. {server.allow_means or ''}".rstrip()
 
     def _rejected(self, rejected: Rejected) -> None:
         """Say it once of each kind: whoever sends wrong redirects must not fill the terminal."""
@@ -134,7 +145,14 @@ class LoginWords:
             sys.stderr.flush()
 
 
-def _fitting(line: str) -> str:
-    import shutil
+def _columns() -> int:
+    return max(shutil.get_terminal_size().columns - 1, 20)
 
-    return line[: max(shutil.get_terminal_size().columns - 1, 10)]
+
+def _fitting(line: str) -> str:
+    return line[: _columns()]
+
+
+def _wrapped(text: str) -> str:
+    """Break a step at words, under itself; only a terminal needs that."""
+    return textwrap.fill(text, _columns(), subsequent_indent="     ") if voice.live() else text

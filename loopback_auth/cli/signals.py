@@ -11,10 +11,10 @@ _T = TypeVar("_T")
 
 
 class Interrupted(Exception):
-    """A signal ended the program: its `number`."""
+    """A signal ended the program: its `number`, and in words what that leaves behind."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def __init__(self, number: int, words: str = "interrupted") -> None:
+        super().__init__(words)
         self.number = number
 
 
