@@ -121,10 +121,10 @@ def _from_keyring(name: str) -> str:
 
 
 def _from_config(name: str, environ: Mapping[str, str]) -> str:
-    from loopback_auth import config
-
-    config.load(environ)  # its permissions may have changed
-    with open(os.path.join(folders.configuration(environ), "config.toml"), "rb") as file:
-        client = tomllib.load(file).get("clients", {}).get(name, {})
+    path = os.path.join(folders.configuration(environ), "config.toml")
+    try:
+        client = tomllib.loads(files.read(path).decode()).get("clients", {}).get(name, {})
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigurationError(f"{printable(path)} cannot be read: {printable(error)}") from error
     secret = client.get("client_secret")
     return secret if isinstance(secret, str) else ""

@@ -37,10 +37,15 @@ SECRET_LIMIT = 64 * 1024
 @click.option("--client-secret-file", metavar="FILE", help="Where the client's secret is; the file is read anew later.")
 @click.option("--client-secret-stdin", is_flag=True, help="Read the client's secret from stdin, and keep it (0600).")
 @click.option("--authorization-endpoint", metavar="URL", help="Any other server: both of its endpoints.")
-@click.option("--token-endpoint", metavar="URL")
+@click.option("--token-endpoint", metavar="URL", help="Where codes become tokens.")
 @click.option("--issuer", metavar="URL", help="What iss in the redirect must be (RFC 9207).")
 @click.option("--redirect-uri", metavar="URI", help="As registered. Port 0 is any free port.")
-@click.option("--token-endpoint-auth-method", type=click.Choice(config.AUTH_METHODS), metavar="METHOD")
+@click.option(
+    "--token-endpoint-auth-method",
+    type=click.Choice(config.AUTH_METHODS),
+    metavar="METHOD",
+    help="client_secret_basic (the default with a secret), client_secret_post, none.",
+)
 @click.option("--scope", metavar="SCOPE", help="Space separated.")
 @click.option("--ca-file", metavar="FILE", help="Trust the certificates in FILE too (PEM).")
 @click.option("--certificate", metavar="FILE", help="Your own certificate for an https redirect URI (PEM).")
