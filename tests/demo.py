@@ -19,8 +19,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -38,16 +38,20 @@ def main() -> int:
     """Tell the story; 0 only when every step worked."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # a text file, unless replaced
-    interruption.listen()
+    traces.listen()
     try:
-        with tempfile.TemporaryDirectory(prefix="loopback-auth-demo-", ignore_cleanup_errors=True) as folder:
-            try:
-                tell(Path(folder))
-            finally:
-                interruption.end_all()
+        try:
+            tell(traces.make_folder())
+        finally:
+            traces.remove()
     except DemoFailed as failure:
         print(f"scripts/demo: {failure}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # whoever read this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + signal.SIGPIPE
+    finally:
+        traces.remove()  # for the signal that came while the first was at work; there is no second one
     say("Next, with a registration of your own:")
     print("  pipx install .")
     print("  loopback-auth login --server lightspeed-l-staging --client-id YOUR_CLIENT_ID")
@@ -78,9 +82,10 @@ def tell(folder: Path) -> None:
 
     say("A request with it: which restaurant is this?")
     company = ask_which_company(f"http://127.0.0.1:{port}/resto/rest/core/company", token, environment)
-    name = json.loads(company).get("name")
-    if not name:
-        raise DemoFailed("the answer names no restaurant")
+    try:
+        name = json.loads(company)[0]["name"]
+    except (ValueError, LookupError, TypeError) as failure:
+        raise DemoFailed("the answer names no restaurant") from failure
     say(f"It is {name}. And what is stored now:")
     run("loopback-auth status", environment)
 
@@ -126,14 +131,13 @@ def somebody_is_there() -> bool:
 def free_port() -> int:
     """A port that is free on 127.0.0.1 and on ::1: the sandbox takes both."""
     while True:
-        with socket.socket() as four, socket.socket(socket.AF_INET6) as six:
-            four.bind(("127.0.0.1", 0))
+        with socket.create_server(("127.0.0.1", 0)) as four:
             port = int(four.getsockname()[1])
             try:
-                six.bind(("::1", port))
+                socket.create_server(("::1", port), family=socket.AF_INET6).close()
             except OSError as failure:
                 if failure.errno == errno.EADDRINUSE:
-                    continue
+                    continue  # any other: this machine has no IPv6
             return port
 
 
@@ -145,7 +149,7 @@ class Sandbox:
         self._shown = 0
         prompt("loopback-auth sandbox &")
         with log.open("wb") as output:
-            self._process = interruption.start(
+            self._process = traces.start(
                 lambda: subprocess.Popen(
                     ["loopback-auth", "sandbox"],
                     executable=PROGRAMS / "loopback-auth",
@@ -194,13 +198,14 @@ def run(
     Without `patience` a person is at work: the command gets the terminal, and all the time it takes.
     """
     prompt(command)
-    process = interruption.start(
+    process = traces.start(
         lambda: subprocess.Popen(
             ["/bin/sh", "-c", command] if "$" in command else shlex.split(command),
             executable=None if "$" in command else PROGRAMS / "loopback-auth",
             env=environment,
             stdin=subprocess.DEVNULL if patience else None,
             stdout=subprocess.PIPE if show else None,
+            stderr=sys.stdout,  # one story, in its order, also where only standard output is kept
             process_group=0 if patience else None,
         )
     )
@@ -232,44 +237,61 @@ def end(process: subprocess.Popen[bytes]) -> None:
             process.wait(timeout=5)
 
 
-class Interruption:
-    """Ctrl-C and its kin: leaves through the `finally` blocks, once, and never halfway through a start."""
+class Traces:
+    """What this run leaves on the machine, and takes away however it ends: processes and one folder.
+
+    Ctrl-C and its kin leave through the `finally` blocks, once, and never between a thing's making and its listing.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self) -> None:
         self._held: int | None = None
-        self._starting = False
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._making = False
+        self._folder: Path | None = None
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def listen(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in self.SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
                 signal.signal(number, self._arrived)
 
+    def make_folder(self) -> Path:
+        with self._undisturbed():
+            self._folder = Path(tempfile.mkdtemp(prefix="loopback-auth-demo-"))
+        return self._folder
+
     def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """Start a process that is ended at the end, whenever a signal arrives."""
-        self._starting = True
+        with self._undisturbed():
+            self._processes.append(start())
+        return self._processes[-1]
+
+    def remove(self) -> None:
+        for process in self._processes:
+            end(process)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        self._making = True
         try:
-            self._started.append(start())
+            yield
         finally:
-            self._starting = False
+            self._making = False
         if self._held is not None:
             self._arrived(self._held, None)
-        return self._started[-1]
-
-    def end_all(self) -> None:
-        for process in self._started:
-            end(process)
 
     def _arrived(self, number: int, _: FrameType | None) -> None:
-        if self._starting:
+        if self._making:
             self._held = number
             return
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for each in self.SIGNALS:
             signal.signal(each, signal.SIG_IGN)  # tidying up is not interrupted
         sys.exit(128 + number)
 
 
-interruption = Interruption()
+traces = Traces()
 
 
 # -- what is seen

@@ -162,7 +162,9 @@ class Chromium(Browser):
         await self._send("POST", f"{element}/click", {})
         # chromedriver waits for a navigation it knows of, before each answer; of a form's it may not know yet.
         deadline = time.monotonic() + 1
-        while leads_away and await self._document() == before and time.monotonic() < deadline:
+        while leads_away and time.monotonic() < deadline:
+            if await self._document() != before:
+                break
             await asyncio.sleep(0.02)
 
     async def _document(self) -> tuple[str, str]:

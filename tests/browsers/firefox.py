@@ -28,6 +28,7 @@ EVENTS = [
     "browsingContext.navigationStarted",
     "browsingContext.navigationCommitted",
     "browsingContext.navigationFailed",
+    "browsingContext.downloadWillBegin",
     "browsingContext.load",
     "log.entryAdded",
     "network.fetchError",
@@ -107,7 +108,8 @@ class Firefox(Browser):
                 "-profile",
                 str(profile),
             ],
-            {"MOZ_CRASHREPORTER_DISABLE": "1"},
+            # Without the second, Firefox ignores the preference that keeps its lists from being fetched.
+            {"MOZ_CRASHREPORTER_DISABLE": "1", "MOZ_REMOTE_SETTINGS_DEVTOOLS": "1"},
         )
         address = await self.processes.says(r"WebDriver BiDi listening on (ws://\S+)")
         await self._bidi.connect(f"{address}/session")
@@ -128,19 +130,27 @@ class Firefox(Browser):
         match method:
             case "browsingContext.navigationStarted":
                 self._loading[str(tab)] = navigation
-            case "browsingContext.navigationCommitted" if not is_error_page(event["url"]):
-                pass  # its load is still to come; error pages report none
-            case "browsingContext.navigationCommitted" | "browsingContext.navigationFailed" | "browsingContext.load":
-                if self._loading.get(str(tab)) == navigation:
-                    self._loading.pop(str(tab), None)
+            case "browsingContext.navigationCommitted" if is_error_page(event["url"]):
+                self._end_loading(tab, navigation)  # error pages report no load
+            case "browsingContext.load" | "browsingContext.navigationFailed" | "browsingContext.downloadWillBegin":
+                self._end_loading(tab, navigation)
             case "log.entryAdded" if event["level"] in ("warn", "error"):
                 frames = (event.get("stackTrace") or {}).get("callFrames") or [{"url": ""}]
                 self._console.append(f"{event['type']}: {frames[0]['url']} {event['text']}")
-            case "network.responseCompleted" if event["response"]["status"] >= 400:
+            case "network.responseCompleted":
                 response = event["response"]
-                self._console.append(f"network: {response['url']} {response['status']} {response['statusText']}")
-            case "network.fetchError" if navigation is None and event["errorText"] not in ABORTED:
+                if response["status"] in (204, 205):
+                    self._end_loading(tab, navigation)  # the page stays
+                if response["status"] >= 400:
+                    self._console.append(f"network: {response['url']} {response['status']} {response['statusText']}")
+            case "network.fetchError" if event["errorText"] in ABORTED:
+                self._end_loading(tab, navigation)
+            case "network.fetchError" if navigation is None:
                 self._console.append(f"network: {event['request']['url']} {event['errorText']}")
+
+    def _end_loading(self, tab: str | None, navigation: str | None) -> None:
+        if self._loading.get(str(tab)) == navigation:
+            self._loading.pop(str(tab), None)
 
     async def _send(self, method: str, **parameters: Any) -> dict[str, Any]:
         return await self._bidi.send(method, {"context": self._tab, **parameters})

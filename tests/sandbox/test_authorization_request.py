@@ -17,9 +17,9 @@ async def test_code(visitor: Visitor, log: Log) -> None:
     assert location.query["state"] == "MARK-state"
     assert [line.words for line in log] == [
         "login page shown",
-        "Café Roma logged in",
-        "consent page shown to Café Roma",
-        f"Café Roma allowed Sandbox application; code sent to {REDIRECT_URI}",
+        "Cafe Roma logged in",
+        "consent page shown to Cafe Roma",
+        f"Cafe Roma allowed Sandbox application; code sent to {REDIRECT_URI}",
     ]
     assert all(line.ok for line in log)
 
@@ -31,7 +31,7 @@ async def test_deny(visitor: Visitor, log: Log) -> None:
     assert answer.location.query["error"] == "access_denied"
     assert answer.location.query["state"] == "MARK-state"
     assert "code" not in answer.location.query
-    assert log[-1].words == f"Café Roma denied Sandbox application; access_denied sent to {REDIRECT_URI}"
+    assert log[-1].words == f"Cafe Roma denied Sandbox application; access_denied sent to {REDIRECT_URI}"
 
 
 async def test_codes_differ(visitor: Visitor) -> None:

@@ -119,7 +119,7 @@ async def test_consent_page_says_who_and_where(visitor: Visitor) -> None:
     """The consent page names the application, the restaurant, and where one is sent."""
     text = (await visitor.log_in(visitor.authorization_url())).form.text
     assert "Allow Sandbox application?" in text
-    assert "Café Roma" in text
+    assert "Cafe Roma" in text
     assert REDIRECT_URI in text
 
 
@@ -128,7 +128,7 @@ async def test_session_is_remembered(visitor: Visitor) -> None:
     await visitor.allow(visitor.authorization_url())
     page = await visitor.open(visitor.authorization_url(state="another"))
     assert page.form.decisions
-    assert "Café Roma" in page.form.text
+    assert "Cafe Roma" in page.form.text
 
 
 async def test_session_ends(visitor: Visitor, clock: Clock) -> None:

@@ -19,7 +19,7 @@ async def test_refresh(visitor: Visitor, log: Log) -> None:
     assert sorted(new) == ["access_token", "expires_in", "refresh_token"]
     assert new["access_token"] != old["access_token"]
     assert new["refresh_token"] != old["refresh_token"]
-    assert log[-1].words == "tokens of Café Roma refreshed; the old refresh token is spent"
+    assert log[-1].words == "tokens of Cafe Roma refreshed; the old refresh token is spent"
 
 
 async def test_works_once(visitor: Visitor, clock: Clock, log: Log) -> None:

@@ -34,7 +34,7 @@ async def test_answer(visitor: Visitor, log: Log) -> None:
     assert tokens["expires_in"] == 3600
     assert page.headers["Content-Type"] == "application/json"
     assert page.headers["Cache-Control"] == "no-store"
-    assert log[-1].words == "code exchanged for tokens of Café Roma, 0.0 s after it was issued"
+    assert log[-1].words == "code exchanged for tokens of Cafe Roma, 0.0 s after it was issued"
     assert log[-1].ok
 
 

@@ -165,7 +165,7 @@ class Visitor:
         return await self.token_request(authorization, grant_type="refresh_token", refresh_token=refresh_token, **more)
 
     async def tokens(self) -> dict[str, Any]:
-        """Fresh tokens of Café Roma."""
+        """Fresh tokens of Cafe Roma."""
         return answered(await self.exchange(await self.code()))
 
     async def company(self, headers: dict[str, str] | None = None) -> Page:
