@@ -134,7 +134,7 @@ class Chromium(Browser):
         try:
             await self._send("POST", "/url", {"url": url})
         except BrowserError as error:
-            if error.error == "timeout":
+            if error.error not in ("unknown error", "insecure certificate"):
                 raise
         # Not every failure is an error to chromedriver (a port Chromium blocks is none), and a warning is one.
         if await self.execute(SHOWS_ERROR_PAGE) and not await self.shows_certificate_warning():

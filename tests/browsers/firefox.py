@@ -201,6 +201,8 @@ class Firefox(Browser):
         try:
             await self._send("browsingContext.navigate", url=url, wait="complete")
         except BrowserError as error:
+            if error.error != "unknown error":
+                raise
             shown = await self._document_uri()
             if is_error_page(shown) and not is_warning(shown):
                 raise NavigationFailed(error.error, f"{url}: {error}") from error

@@ -212,7 +212,7 @@ async def test_a_certificate_warning_is_passed_by_its_buttons(
 
 @pytest.mark.parametrize("browser_options", [Options(size=PHONE, dark=True, names=("shop.example",))])
 async def test_options(browser: Browser, origin: str, tmp_path: Path) -> None:
-    """Viewport, colours and host names are as asked for; a name not asked for leads nowhere."""
+    """Viewport, colours and host names are as asked for; what leads nowhere is an error."""
     await browser.goto(f"{origin.replace('localhost', 'shop.example')}/next")
     assert await browser.text() == "Next"
     script = "return [innerWidth, innerHeight, matchMedia('(prefers-color-scheme: dark)').matches]"
@@ -225,6 +225,8 @@ async def test_options(browser: Browser, origin: str, tmp_path: Path) -> None:
 
     with pytest.raises(NavigationFailed):
         await browser.goto("http://other.example/")
+    with pytest.raises(BrowserError, match="invalid argument"):
+        await browser.goto("no address")
 
 
 @pytest.mark.parametrize("kind", [Chromium, Firefox])
