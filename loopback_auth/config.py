@@ -23,7 +23,16 @@ from loopback_auth.oauth.registration import (
     endpoint,
     parse_redirect_uri,
 )
-from loopback_auth.oauth.servers import DEFAULT, SANDBOX, SANDBOX_PORT, find_server, nearest, parse_server, sandbox_at
+from loopback_auth.oauth.servers import (
+    DEFAULT,
+    SANDBOX,
+    SANDBOX_PORT,
+    find_server,
+    nearest,
+    parse_server,
+    presets,
+    sandbox_at,
+)
 from loopback_auth.refresh import MIN_VALIDITY, TokenSource
 from loopback_auth.store.base import Account, SecretReference, Store
 from loopback_auth.store.file import FileStore
@@ -254,7 +263,9 @@ def _absolute(path: str | None) -> str | None:
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
     where = printable(path)
     _known(data, ("clients", "accounts", "servers", "sandbox"), where)
-    servers = {name: parse_server(name, table, where) for name, table in _tables(data, "servers", where)}
+    servers = {
+        name: parse_server(name, table, where, presets().get(name)) for name, table in _tables(data, "servers", where)
+    }
     clients = {
         name: _parse_client(name, table, where, os.path.dirname(path))
         for name, table in _tables(data, "clients", where)

@@ -14,6 +14,7 @@
     ├── OutcomeUnknown                       10  sent, and no answer that can be read
     ├── ResourceError                        1   the API answered with something else than 2xx
     ├── LoginTimedOut                        5
+    ├── WrongAccount                         7   somebody else's tokens than expected
     └── StoreError                           8
         ├── StoreNotWritable                 8
         ├── StoreBusy                        8
@@ -141,6 +142,12 @@ class LoginTimedOut(LoopbackAuthError):
     """No redirect arrived within the time given."""
 
     exit_status = 5
+
+
+class WrongAccount(LoopbackAuthError):
+    """The person logged in to another company than the account's. The new tokens are not stored, the old ones stay."""
+
+    exit_status = 7
 
 
 class StoreError(LoopbackAuthError):

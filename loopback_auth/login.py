@@ -25,10 +25,12 @@ from loopback_auth.errors import (
     RedirectRejected,
     ResourceError,
     TokenEndpointUnreachable,
+    WrongAccount,
 )
 from loopback_auth.oauth.authorization import (
     AuthorizationCode,
     AuthorizationRequest,
+    Evidence,
     build_authorization_request,
     parse_authorization_response,
 )
@@ -40,6 +42,7 @@ from loopback_auth.redirect.server import LoopbackServer, Redirect
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked, spend
 from loopback_auth.store.base import Account, SecretReference, Store
+from loopback_auth.text import printable
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds a person has to log in and click Allow."""
@@ -65,7 +68,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class CodeReceived:
-    """The redirect came, with a code that was checked."""
+    """The redirect came, with a code that was checked; `shown_by` says what showed that it is ours."""
+
+    shown_by: Evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,8 @@ async def login(
     client_secret: Secret | None,
     secret_reference: SecretReference | None = None,
     tls: ssl.SSLContext | None = None,
+    expected_company: str | None = None,
+    force: bool = False,
     timeout: float = DEFAULT_TIMEOUT,
     browser: Callable[[str], str | None] = open_browser,
     tell: Callable[[Progress], None] = lambda _progress: None,
@@ -110,12 +117,15 @@ async def login(
     """Log a person in and return the account, stored as `name`.
 
     `client_secret` is used now, `secret_reference` is stored, for later refreshes. `tls` is needed for an https
-    redirect URI. `browser` opens an address and returns None, or why it could not. `tell` is called in the event loop
+    redirect URI. `expected_company` is the id the tokens must be for; without it, that of the account stored under this
+    name at this server, if there is one; `force` takes any. `browser` opens an address and returns None, or why it
+    could not. `tell` is called in the event loop
     and must not block. `timeout` is in seconds.
 
     Raises ConfigurationError and StoreError before the browser opens; then LoginTimedOut, AuthorizationResponseError,
-    TokenEndpointUnreachable, TokenEndpointError, OutcomeUnknown, StoreNotWritable.
+    TokenEndpointUnreachable, TokenEndpointError, OutcomeUnknown, WrongAccount, StoreNotWritable.
     """
+    grant = _Grant(name, registration, secret_reference, expected_company, force)
     store.prove(name)
     redirect_uri = parse_redirect_uri(registration.redirect_uri)
     token_endpoint_url = registration.server.token_endpoint
@@ -135,15 +145,28 @@ async def login(
 
         async with _catching(server, request, tell) as catch:
             code = await _first_code(catch, connecting, timeout)
-            tell(CodeReceived())
+            tell(CodeReceived(code.shown_by))
             account = await spend(
                 token_endpoint,
                 build_code_request(code, client_secret),
-                commit=partial(_commit, name, registration, secret_reference, store, now, tell),
+                commit=partial(_commit, grant, store, now, tell),
                 answered=lambda: tell(_ages(catch, token_endpoint)),
             )
             catch.answer("signed_in")
-        return await _with_company(account, store, tell)
+        account = await _with_company(account, tell)
+        await _save_company(account, store)
+        return account
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """What the tokens of this login are for."""
+
+    name: str
+    registration: ClientRegistration
+    secret_reference: SecretReference | None
+    expected_company: str | None
+    force: bool
 
 
 class _Catch:
@@ -197,7 +220,8 @@ async def _catch_all(
         try:
             if redirect.path != expected:
                 raise RedirectRejected("its path is another one")
-            code = parse_authorization_response(request, redirect.query.reveal())
+            otherwise: Evidence | None = "cookie" if redirect.from_our_browser else None
+            code = parse_authorization_response(request, redirect.query.reveal(), otherwise=otherwise)
         except RedirectRejected as rejected:
             redirect.reject()
             tell(Rejected(str(rejected), redirect.path, redirect.path == expected))
@@ -238,6 +262,8 @@ def _page_for(error: BaseException) -> Page:
             return "denied"
         case AuthorizationResponseError():
             return "refused"
+        case WrongAccount():
+            return "wrong_account"
         case _:
             return "failed"
 
@@ -248,54 +274,81 @@ def _ages(catch: _Catch, token_endpoint: TokenEndpoint) -> Answered:
 
 
 async def _commit(
-    name: str,
-    registration: ClientRegistration,
-    secret_reference: SecretReference | None,
+    grant: _Grant,
     store: Store,
     now: Callable[[], clock.Moment],
     tell: Callable[[Progress], None],
     tokens: TokenSet,
 ) -> Account:
     received = now()
-    async with locked(store, name):
-        before = _before(store, name)
-        account = Account(
-            name=name,
-            registration=registration,
-            client_secret=secret_reference,
-            tokens=tokens,
-            generation=before + 1,
-            logged_in_at=received.unix,
-            refresh_token_at=received.unix,
-            received=received,
-            received_by="login",
-        )
+    account = Account(
+        name=grant.name,
+        registration=grant.registration,
+        client_secret=grant.secret_reference,
+        tokens=tokens,
+        generation=1,
+        logged_in_at=received.unix,
+        refresh_token_at=received.unix,
+        received=received,
+        received_by="login",
+    )
+    expected = None if grant.force else _expected_company(grant, store)
+    if expected is not None:
+        account = await _with_company(account, tell)
+        _check_company(account, expected)
+    async with locked(store, grant.name):
+        stored = _stored(store, grant.name)
+        account = replace(account, generation=stored.generation + 1 if stored else 1)
         store.save(account)
     tell(Stored(account))
     return account
 
 
-def _before(store: Store, name: str) -> int:
-    """Return the generation that stands there; a damaged record must not cost the new tokens."""
+def _stored(store: Store, name: str) -> Account | None:
+    """Return what stands there; a damaged record must not cost the new tokens."""
     try:
-        stored = store.load(name)
+        return store.load(name)
     except LoopbackAuthError:
-        return 0
-    return stored.generation if stored else 0
+        return None
 
 
-async def _with_company(account: Account, store: Store, tell: Callable[[Progress], None]) -> Account:
-    """Ask whose data this is, and keep the answer beside the tokens."""
+def _expected_company(grant: _Grant, store: Store) -> str | None:
+    if grant.expected_company is not None:
+        return grant.expected_company
+    stored = _stored(store, grant.name)
+    same_server = stored and stored.registration.server.token_endpoint == grant.registration.server.token_endpoint
+    return stored.company["id"] if stored and same_server and stored.company else None
+
+
+def _check_company(account: Account, expected: str) -> None:
+    """Raise WrongAccount. A company that could not be asked for is no wrong one: the tokens are worth keeping."""
+    if account.company is None or account.company["id"] == expected:
+        return
+    known = f"{printable(account.company['name'], 60)} (company {printable(account.company['id'], 40)})"
+    raise WrongAccount(
+        f"you logged in to {known}, and account {account.name} is for company {printable(expected, 40)}",
+        hint=(
+            "nothing was stored, what was stored before stays; log out in the browser and log in to the other one",
+            "or store it under a name of its own: loopback-auth login NAME; or replace the account with --force",
+        ),
+    )
+
+
+async def _with_company(account: Account, tell: Callable[[Progress], None]) -> Account:
+    """Ask whose data this is, unless that is known."""
+    if account.company is not None:
+        return account
     try:
         company = await resource.company(account.registration, account.tokens.access_token)
     except ResourceError as error:
         tell(CompanyUnknown(error))
         return account
-    if company is None:
-        return account
-    named = replace(account, company={"id": company.id, "name": company.name})
+    return account if company is None else replace(account, company={"id": company.id, "name": company.name})
+
+
+async def _save_company(account: Account, store: Store) -> None:
+    """Keep the company beside the tokens, unless newer ones stand there by now."""
     async with locked(store, account.name):
         stored = store.load(account.name)
-        if stored is not None and stored.generation == account.generation:
-            store.save(named)
-    return named
+        if stored is not None and stored.generation == account.generation and stored.company != account.company:
+            store.save(account)

@@ -81,38 +81,50 @@ class TokenSource:
         self._warn = warn
         self._now = now
 
-    async def token(self) -> Secret:
+    async def token(self, rejected: Secret | None = None) -> Secret:
         """Return an access token that is good for `min_validity` seconds.
 
-        One process refreshes, the others wait for it and use what it got. Raises LoginRequired, ConfigurationError,
-        StoreError, TokenEndpointUnreachable, ServerUnavailable, OutcomeUnknown.
+        A resource server that answered 401 to an access token names it as `rejected`: that very one is not returned
+        again. One process refreshes, the others wait for it and use what it got. Raises LoginRequired,
+        ConfigurationError, StoreError, TokenEndpointUnreachable, ServerUnavailable, OutcomeUnknown.
         """
-        account = self._load()
-        if not self._usable(account):
-            account = await self._refreshed(account, only_if_needed=True)
-        return _bearer(account)
 
-    async def refresh(self) -> Account:
-        """Refresh whatever the access token's age; take a newer generation if another process was faster."""
-        return await self._refreshed(self._load(), only_if_needed=False)
+        def will_do(account: Account) -> bool:
+            return usable(account, self._now(), self._min_validity) and account.tokens.access_token != rejected
 
-    async def refresh_if_needed(self) -> Account:
-        """Refresh if `token` would, and return the account."""
-        account = self._load()
-        return account if self._usable(account) else await self._refreshed(account, only_if_needed=True)
+        def better_than_nothing(account: Account) -> bool:
+            left = seconds_left(account, self._now())
+            return (left is None or left > 0) and account.tokens.access_token != rejected
 
-    async def _refreshed(self, known: Account, *, only_if_needed: bool) -> Account:
+        return _bearer(await self._account(will_do, better_than_nothing))
+
+    async def refresh(self, *, force: bool = False) -> Account:
+        """Refresh if `token` would, or with `force` anyway; a newer generation of another process is taken for that."""
+        generation = self._load().generation
+
+        def will_do(account: Account) -> bool:
+            return account.generation > generation if force else usable(account, self._now(), self._min_validity)
+
+        return await self._account(will_do, lambda _account: False)
+
+    async def _account(
+        self, will_do: Callable[[Account], bool], better_than_nothing: Callable[[Account], bool]
+    ) -> Account:
+        """Return the account if it will do; else refresh it, under its lock, unless another process just has."""
         from loopback_auth.errors import OutcomeUnknown, ServerUnavailable, TokenEndpointUnreachable
         from loopback_auth.spend import locked
 
+        account = self._load()
+        if will_do(account):
+            return account
         async with locked(self._store, self._name):
             account = self._load()
-            if account.generation > known.generation and (self._usable(account) or not only_if_needed):
+            if will_do(account):
                 return account
             try:
                 return await self._spend(account)
             except (TokenEndpointUnreachable, ServerUnavailable, OutcomeUnknown) as error:
-                if only_if_needed and self._left(account) > 0:
+                if better_than_nothing(account):
                     self._warn(error)
                     return account
                 raise
@@ -167,12 +179,6 @@ class TokenSource:
                 hint=f"log in first: loopback-auth login {self._name}",
             )
         return account
-
-    def _usable(self, account: Account) -> bool:
-        return usable(account, self._now(), self._min_validity)
-
-    def _left(self, account: Account) -> float:
-        return seconds_left(account, self._now()) or 0.0
 
 
 def usable(account: Account, now: clock.Moment, min_validity: float) -> bool:

@@ -21,11 +21,12 @@ class Secret:
 
     def fingerprint(self) -> str:
         """Return length and the first 8 hex digits of SHA-256: enough to compare two by eye, useless to guess one."""
-        return f"{len(self._text)} characters, sha256 {hashlib.sha256(self._text.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(self._text.encode(errors="surrogatepass")).hexdigest()
+        return f"{len(self._text)} characters, sha256 {digest[:8]}"
 
     def matches(self, text: str) -> bool:
         """Compare in constant time."""
-        return hmac.compare_digest(self._text.encode(), text.encode(errors="surrogateescape"))
+        return hmac.compare_digest(self._text.encode(errors="surrogatepass"), text.encode(errors="surrogatepass"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.matches(other._text)

@@ -72,7 +72,9 @@ def command(account: str, **flags: Any) -> None:
         raise click.UsageError("--print-token and --json exclude each other")
     store = config.open_store()
     stored = _stored(store, account, force=flags["force"])
-    registration, reference = config.registration(_wanted(flags), config.load(), account, stored)
+    configuration = config.load()
+    expected = configuration.accounts.get(account)
+    registration, reference = config.registration(_wanted(flags), configuration, account, stored)
     if stored is not None and not flags["force"]:
         if _same(stored, registration) and usable(stored, clock.now(), MIN_VALIDITY):
             _logged_in_already(stored, store, flags)
@@ -97,6 +99,8 @@ def command(account: str, **flags: Any) -> None:
                 store=store,
                 client_secret=secret,
                 secret_reference=reference,
+                expected_company=expected.company_id if expected else None,
+                force=flags["force"],
                 tls=certificate.context if certificate else None,
                 timeout=flags["timeout"],
                 browser=_no_browser if flags["no_browser"] else _browser(reference),

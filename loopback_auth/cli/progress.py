@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from loopback_auth.cli import voice
 from loopback_auth.login import Answered, BrowserOpened, CodeReceived, CompanyUnknown, Progress, Rejected, Stored
+from loopback_auth.oauth.authorization import Evidence
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.text import printable
 
@@ -43,9 +44,9 @@ class LoginWords:
                 self._opened(progress)
             case Rejected():
                 self._rejected(progress)
-            case CodeReceived():
+            case CodeReceived(shown_by):
                 self._waiting_for = None
-                self._detail("the redirect came; its code goes to the token endpoint")
+                self._detail(f"the redirect came; {self._evidence(shown_by)}")
             case Answered(sent_after, answered_after):
                 self._detail(
                     f"the code was {sent_after * 1000:.1f} ms old when it was sent, "
@@ -106,6 +107,17 @@ class LoginWords:
             )
         yield f"Log in with {server.login_as or 'your account'}."
         yield f"Click Allow. {server.allow_means or ''}".rstrip()
+
+    def _evidence(self, shown_by: Evidence) -> str:
+        """Say what showed that the redirect is ours, and which line of config makes that the rule."""
+        server = self._registration.server
+        table = f"[servers.{printable(server.name, 40)}] of config.toml"
+        if shown_by == "state":
+            known = "" if server.state == "required" else f': state = "required" in {table} pins that'
+            return f"its state is the one that was sent{known}"
+        how = "its browser holds the start page's cookie" if shown_by == "cookie" else "you pasted it, and PKCE holds"
+        known = "" if server.state == "none" else f': if that is always so, state = "none" in {table} says it'
+        return f"its state is not the one that was sent, but {how}{known}"
 
     def _rejected(self, rejected: Rejected) -> None:
         """Say it once of each kind: whoever sends wrong redirects must not fill the terminal."""

@@ -22,7 +22,7 @@ def command(account: str, force: bool, as_json: bool, quiet: bool) -> None:
     async def work() -> Account:
         async with embedded.sandbox_of(store, account):
             source = config.token_source(account, store, warn=warn)
-            return await (source.refresh() if force else source.refresh_if_needed())
+            return await source.refresh(force=force)
 
     before = store.load(account)
     refreshed = signals.run(work())

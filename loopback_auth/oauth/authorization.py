@@ -7,6 +7,7 @@ the token request takes nothing else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
@@ -18,9 +19,12 @@ from loopback_auth.errors import (
     AuthorizationServerUnavailable,
     RedirectRejected,
 )
-from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.oauth.registration import ClientRegistration, StatePolicy
 from loopback_auth.secret import Secret
 from loopback_auth.text import printable
+
+Evidence = Literal["state", "cookie", "pasted"]
+"""What shows that a response answers our request: the `state`, our start page's cookie, or the person who pasted it."""
 
 CODE_LIMIT = 4096
 """Bytes an authorization code may have."""
@@ -43,6 +47,7 @@ class AuthorizationCode:
 
     code: Secret
     request: AuthorizationRequest
+    shown_by: Evidence = "state"
 
 
 def build_authorization_request(
@@ -51,17 +56,19 @@ def build_authorization_request(
     """Return the request to open in a browser.
 
     `state` and `code_verifier` are fresh for each login, 256 bits each; the challenge is S256, there is no other
-    (RFC 7636 §4.2). `redirect_uri` is what the loopback server listens on, with the port it got.
+    (RFC 7636 §4.2). No `state` is sent where the server is known to want none. `redirect_uri` is what the loopback
+    server listens on, with the port it got.
     """
     server = registration.server
+    challenge = create_s256_code_challenge(code_verifier.reveal())  # type: ignore[no-untyped-call]  # authlib's stubs
     url = prepare_grant_uri(
         server.authorization_endpoint,
         registration.client_id,
         "code",
         redirect_uri=redirect_uri if server.redirect_uri_parameter else None,
         scope=registration.scope,
-        state=state.reveal(),
-        code_challenge=create_s256_code_challenge(code_verifier.reveal()),  # type: ignore[no-untyped-call]  # authlib's stubs
+        state=None if server.state == "none" else state.reveal(),
+        code_challenge=challenge,
         code_challenge_method="S256",
     )
     return AuthorizationRequest(
@@ -73,18 +80,21 @@ def build_authorization_request(
     )
 
 
-def parse_authorization_response(request: AuthorizationRequest, query: str) -> AuthorizationCode:
+def parse_authorization_response(
+    request: AuthorizationRequest, query: str, *, otherwise: Evidence | None = None
+) -> AuthorizationCode:
     """Return the code of a redirect, given its raw query.
 
     `state` is judged before anything else, errors included: whoever does not know it cannot end a login.
+    `otherwise` is what else shows that this redirect is ours; it counts only where the server's `state` policy is not
+    "required", and PKCE stands behind it (RFC 9700 §4.7.1).
     Raises RedirectRejected (not ours or malformed: the login goes on), or AuthorizationResponseError and its
     subclasses (the server's own answer: the login is over).
     """
     parameters = _parameters(query)
-    states = parameters.get("state", [])
-    if len(states) != 1 or not request.state.matches(states[0]):
-        raise RedirectRejected("it carries no state" if not states else "its state is not the one of this login")
     server = request.registration.server
+    states = parameters.get("state", [])
+    shown_by = _evidence(states, request.state, server.state, otherwise)
     code, error, iss, description = (
         _single(parameters, name) for name in ("code", "error", "iss", "error_description")
     )
@@ -98,7 +108,15 @@ def parse_authorization_response(request: AuthorizationRequest, query: str) -> A
     assert code is not None  # noqa: S101 (just shown; tells the type checker)
     if not code or len(code) > CODE_LIMIT:
         raise RedirectRejected("its code is empty" if not code else f"its code is longer than {CODE_LIMIT} bytes")
-    return AuthorizationCode(Secret(code), request)
+    return AuthorizationCode(Secret(code), request, shown_by)
+
+
+def _evidence(states: list[str], state: Secret, policy: StatePolicy, otherwise: Evidence | None) -> Evidence:
+    if len(states) == 1 and state.matches(states[0]):
+        return "state"
+    if len(states) < 2 and policy != "required" and otherwise is not None:
+        return otherwise
+    raise RedirectRejected("it carries no state" if not states else "its state is not the one of this login")
 
 
 def _parameters(query: str) -> dict[str, list[str]]:
@@ -106,15 +124,13 @@ def _parameters(query: str) -> dict[str, list[str]]:
     parameters: dict[str, list[str]] = {}
     for pair in query.split("&"):
         if pair:
-            name, _, value = (unquote_to_bytes(part.replace("+", " ")) for part in _partition(pair))
+            name, _, value = (
+                unquote_to_bytes(part.replace("+", " ").encode(errors="surrogatepass")) for part in pair.partition("=")
+            )
             parameters.setdefault(name.decode(errors="surrogateescape"), []).append(
                 value.decode(errors="surrogateescape")
             )
     return parameters
-
-
-def _partition(pair: str) -> tuple[str, str, str]:
-    return pair.partition("=")
 
 
 def _single(parameters: dict[str, list[str]], name: str) -> str | None:

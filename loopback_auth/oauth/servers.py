@@ -48,20 +48,27 @@ def sandbox_at(port: int) -> AuthorizationServer:
     return dataclasses.replace(preset, **moved)
 
 
-def parse_server(name: str, members: object, source: str) -> AuthorizationServer:
-    """Return the server described by a TOML table. Raises ConfigurationError: the key, and the nearest known one."""
+def parse_server(
+    name: str, members: object, source: str, preset: AuthorizationServer | None = None
+) -> AuthorizationServer:
+    """Return the server described by a TOML table; under a preset's name it says only what is different there.
+
+    Raises ConfigurationError: the key, and the nearest known one.
+    """
     where = f"[servers.{printable(name)}] in {source}"
     if not isinstance(members, dict):
         raise ConfigurationError(f"{where} is not a table")
-    for required in ("authorization_endpoint", "token_endpoint"):
-        if required not in members:
-            raise ConfigurationError(f"{where} has no {required}")
     values = {"title": name, **_checked(members, where)}
+    for required in ("authorization_endpoint", "token_endpoint"):
+        if required not in members and preset is None:
+            raise ConfigurationError(f"{where} has no {required}")
     for key in ("authorization_endpoint", "token_endpoint", "api_base"):
         if key in values:
             values[key] = endpoint(values[key], key)
     if "redirect_uri" in values:
         parse_redirect_uri(values["redirect_uri"])
+    if preset is not None:
+        return dataclasses.replace(preset, **{key: value for key, value in values.items() if key in members})
     return AuthorizationServer(name=name, **values)
 
 

@@ -94,6 +94,7 @@ def _build(
         "Content-Type": "application/x-www-form-urlencoded",
     }
     method = registration.token_endpoint_auth_method
+    values = {name: value.encode(errors="surrogatepass") for name, value in parameters.items()}
     if method != "none" and client_secret is None:
         raise ConfigurationError(f"the client {printable(registration.client_id)} has no client_secret")
     match method:
@@ -102,19 +103,23 @@ def _build(
             headers["Authorization"] = _basic(registration, client_secret)
         case "client_secret_post":
             assert client_secret is not None  # noqa: S101 (just shown; tells the type checker)
-            parameters |= {"client_id": registration.client_id, "client_secret": client_secret.reveal()}
+            values |= {"client_id": registration.client_id.encode(), "client_secret": _octets(client_secret)}
         case "none":
-            parameters |= {"client_id": registration.client_id}
-    body = prepare_token_request(grant_type, **parameters)
+            values |= {"client_id": registration.client_id.encode()}
+    body = prepare_token_request(grant_type, **values)  # type: ignore[arg-type]  # its stubs know of text only
     return TokenRequest(registration.server.token_endpoint, headers, Secret(body))
 
 
 def _basic(registration: ClientRegistration, client_secret: Secret) -> str:
     """RFC 6749 §2.3.1: id and secret are form-encoded first, so that a colon or an umlaut survives."""
-    user, password = registration.client_id, client_secret.reveal()
+    user, password = registration.client_id.encode(), _octets(client_secret)
     if registration.server.basic_form_encoding:
-        user, password = quote_plus(user), quote_plus(password)
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+        user, password = quote_plus(user).encode("ascii"), quote_plus(password).encode("ascii")
+    return "Basic " + base64.b64encode(user + b":" + password).decode("ascii")
+
+
+def _octets(client_secret: Secret) -> bytes:
+    return client_secret.reveal().encode(errors="surrogateescape")  # as its file, variable or command gave them
 
 
 def parse_token_response(answer: TokenAnswer) -> TokenSet:
@@ -124,7 +129,7 @@ def parse_token_response(answer: TokenAnswer) -> TokenSet:
     request was refused: nothing spent), OutcomeUnknown (what was sent may be spent).
     """
     members = _members(answer.body)
-    if answer.status == 200:
+    if 200 <= answer.status < 300:
         return _token_set(members, answer)
     error, description = (_text(members, name) for name in ("error", "error_description"))
     said = ": ".join(printable(text) for text in (error, description) if text)
@@ -169,7 +174,7 @@ def _later(retry_after: str | None) -> str:
 
 def _members(body: bytes) -> dict[str, Any] | None:
     try:
-        members = json.loads(body)
+        members = json.loads(body, parse_int=float)  # int raises on more than 4,300 digits
     except (ValueError, RecursionError):
         return None
     return members if isinstance(members, dict) else None
@@ -185,7 +190,7 @@ def _token_set(members: dict[str, Any] | None, answer: TokenAnswer) -> TokenSet:
     if members is None or not access_token:
         kind = printable(answer.content_type.partition(";")[0], 40) or "no content type"
         raise OutcomeUnknown(
-            "the token endpoint said yes (HTTP 200) without an access token "
+            f"the token endpoint said yes (HTTP {answer.status}) without an access token "
             f"({len(answer.body)} bytes of {kind}): the wrong address, or a page in between"
         )
     refresh_token = _text(members, "refresh_token")
@@ -203,7 +208,7 @@ def _lifetime(value: object) -> int | None:
     if value is None:
         return None
     try:
-        seconds = int(float(value)) if isinstance(value, int | float | str) else 0
+        seconds = int(float(value)) if isinstance(value, float | str) else 0
     except (ValueError, OverflowError):
         return 0
     return min(max(seconds, 0), LIFETIME_LIMIT)

@@ -36,10 +36,14 @@ _muted.disabled = True
 class Redirect:
     """A request that may be the redirect: `path` as it came, and the raw `query`. The browser waits for an answer."""
 
-    def __init__(self, path: str, query: Secret, clean_address: Callable[[Page], str]) -> None:
+    def __init__(
+        self, path: str, query: Secret, clean_address: Callable[[Page], str], *, from_our_browser: bool
+    ) -> None:
         """`clean_address` returns where the server shows a page, and makes it wait for the browser to come there."""
         self.path = path
         self.query = query
+        self.from_our_browser = from_our_browser
+        """Whether it holds the cookie of this login's start page."""
         self.received_at = time.monotonic()
         self._clean_address = clean_address
         self._response: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
@@ -67,6 +71,8 @@ class LoopbackServer:
         """With the port that was found, where any would do."""
         self._nonce = secrets.token_urlsafe(16)
         self._start_path = f"/start/{self._nonce}"
+        self._cookie_name = f"loopback-auth-{secrets.token_hex(8)}"  # all ports of a host share their cookies
+        self._cookie = Secret(secrets.token_urlsafe(32))
         self._start: Secret | Page = "used"
         self._redirects: asyncio.Queue[Redirect] = asyncio.Queue()
         self._open: set[Redirect] = set()
@@ -138,16 +144,25 @@ class LoopbackServer:
         if path == self._start_path:
             return self._start_page()
         if (page := self._last_page(path)) is not None:
-            return _page(page)
+            return self._with_cookie(_page(page), "gone", "; Max-Age=0")
         if path == self.redirect_uri.path or _may_hold_code(query):
-            return await self._redirect(Redirect(path, Secret(query), self._clean_address))
+            ours = self._cookie.matches(request.cookies.get(self._cookie_name, ""))
+            redirect = Redirect(path, Secret(query), self._clean_address, from_our_browser=ours)
+            return await self._redirect(redirect)
         return _bare(404)
 
     def _start_page(self) -> web.StreamResponse:
         start, self._start = self._start, "used"
         if isinstance(start, Secret):
-            return _bare(303, {"Location": start.reveal()})
+            return self._with_cookie(_bare(303, {"Location": start.reveal()}), self._cookie.reveal())
         return _page(start)
+
+    def _with_cookie(self, response: web.Response, value: str, expires: str = "") -> web.Response:
+        """Mark the browser that opened the start page: the mark comes back with the redirect, and no script sees it."""
+        secure = "; Secure" if self.redirect_uri.scheme == "https" else ""
+        cookie = f"{self._cookie_name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{expires}"
+        response.headers["Set-Cookie"] = cookie
+        return response
 
     async def _redirect(self, redirect: Redirect) -> web.StreamResponse:
         self._open.add(redirect)

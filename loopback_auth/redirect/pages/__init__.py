@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-Page = Literal["signed_in", "denied", "failed", "refused", "rejected", "used", "unreachable"]
+Page = Literal["signed_in", "denied", "failed", "refused", "rejected", "used", "unreachable", "wrong_account"]
 
 STATUS: dict[Page, int] = {
     "signed_in": 200,
@@ -18,6 +18,7 @@ STATUS: dict[Page, int] = {
     "rejected": 400,
     "used": 410,
     "unreachable": 503,
+    "wrong_account": 409,
 }
 """HTTP status of each page. A denial is what the person wanted: it worked."""
 
