@@ -21,6 +21,7 @@ COMMANDS = {
     "status": "show accounts: what is stored, for how long, where",
     "refresh": "refresh an account's tokens now",
     "logout": "forget an account's tokens",
+    "api": "GET below the server's API base with the access token",
     "sandbox": "run a stand-in for the authorization server",
 }
 ALIASES = {"list": "status"}

@@ -56,6 +56,6 @@ def _what_stays(account: Account | None) -> str:
     if account is None or left is None or left <= 0:
         return ""
     return (
-        f" {account.registration.server.title} documents no way to revoke tokens: "
+        " Its server documents no way to revoke tokens: "
         f"copies of the access token work for another {report.in_words(left)}."
     )

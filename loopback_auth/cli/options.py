@@ -63,6 +63,11 @@ def account(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("account", required=False, callback=_account)(function)
 
 
+def account_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--account NAME`, for commands whose argument is something else."""
+    return click.option("--account", metavar="NAME", callback=_account, help="Which account (default).")(function)
+
+
 def account_or_all(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument ACCOUNT: None where it is not given."""
     return click.argument("account", required=False, callback=_account_or_none)(function)

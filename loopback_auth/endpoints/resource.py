@@ -1,21 +1,34 @@
-"""GET below a server's API base with the access token (RFC 6750 §2.1): which restaurant is this?"""
+"""GET below a server's API base with the access token (RFC 6750 §2.1)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from loopback_auth.endpoints.connection import BODY_LIMIT, proxy_for, tls_context
-from loopback_auth.errors import ResourceError
-from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.endpoints.connection import proxy_for, tls_context
+from loopback_auth.errors import ConfigurationError, ResourceError
+from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
 from loopback_auth.secret import Secret
 from loopback_auth.text import printable
 
-TIMEOUT = 15.0
-"""Seconds for the whole request."""
+TIMEOUT = 60.0
+"""Seconds for a whole request."""
+BODY_LIMIT = 64 * 1024 * 1024
+"""Bytes of an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceAnswer:
+    """What the API answered, as it came."""
+
+    status: int
+    content_type: str
+    body: bytes = field(repr=False)
+    retry_after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +37,61 @@ class Company:
 
     id: str
     name: str
-    others: int = 0
-    """How many more companies the same access token opens."""
+
+
+def resource_url(server: AuthorizationServer, path: str) -> str:
+    """Return the URL of `path` below the server's API base; a whole URL must be below it too.
+
+    The access token goes nowhere else. Raises ConfigurationError.
+    """
+    shown = printable(path)
+    if server.api_base is None:
+        raise ConfigurationError(
+            f"the API base of server {printable(server.name)} is not known",
+            hint=f"write api_base under [servers.{printable(server.name)}] in config.toml, and log in again",
+        )
+    if any(not "!" <= character <= "~" for character in path) or "\\" in path or "#" in path:
+        raise ConfigurationError(f"this is not a path: {shown}", hint="percent-encode spaces and other characters")
+    base = server.api_base if server.api_base.endswith("/") else server.api_base + "/"
+    url = urljoin(base, path if urlsplit(path).scheme else path.lstrip("/"))
+    if (
+        path.startswith("//")
+        or not url.startswith(base)
+        or "/../" in f"{urlsplit(url).path}/".replace("%2e", ".").replace("%2E", ".")
+    ):
+        raise ConfigurationError(
+            f"{shown} is not below {printable(base)}: the access token is not sent there",
+            hint="give the path alone, for example rest/core/company",
+        )
+    return url
+
+
+async def get(registration: ClientRegistration, url: str, access_token: Secret) -> ResourceAnswer:
+    """Send one GET, follow nothing, and return the answer whatever its status. Raises ResourceError: none came."""
+    headers = {"Authorization": f"Bearer {access_token.reveal()}", "Accept": "application/json"}
+    try:
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls_context(registration.ca_file)),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            ) as session,
+            session.get(url, headers=headers, proxy=proxy_for(url), allow_redirects=False) as response,
+        ):
+            body = bytearray()
+            async for piece in response.content.iter_chunked(64 * 1024):
+                body += piece
+                if len(body) > BODY_LIMIT:
+                    raise ResourceError(f"the answer is larger than {BODY_LIMIT >> 20} MiB", status=response.status)
+            return ResourceAnswer(
+                response.status,
+                response.headers.get("Content-Type", ""),
+                bytes(body),
+                response.headers.get("Retry-After"),
+            )
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        host = printable(urlsplit(url).netloc, 100)
+        raise ResourceError(f"{host} does not answer ({printable(type(error).__name__)})") from error
 
 
 async def company(registration: ClientRegistration, access_token: Secret) -> Company | None:
@@ -36,23 +102,10 @@ async def company(registration: ClientRegistration, access_token: Secret) -> Com
     server = registration.server
     if server.api_base is None or server.company_path is None:
         return None
-    url = server.api_base + server.company_path
-    connector = aiohttp.TCPConnector(ssl=tls_context(registration.ca_file))
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    headers = {"Authorization": f"Bearer {access_token.reveal()}", "Accept": "application/json"}
-    try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
-            session.get(url, headers=headers, proxy=proxy_for(url), allow_redirects=False) as response,
-        ):
-            body = await response.content.read(BODY_LIMIT * 16)
-            while not response.content.at_eof() and len(body) < BODY_LIMIT * 16:
-                body += await response.content.read(BODY_LIMIT)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise ResourceError(f"{printable(url)} does not answer ({printable(type(error).__name__)})") from error
-    if response.status != 200:
-        raise ResourceError(f"{printable(url)} answered HTTP {response.status}", status=response.status)
-    return parse_companies(body)
+    answer = await get(registration, resource_url(server, server.company_path), access_token)
+    if answer.status != 200:
+        raise ResourceError(f"{printable(server.company_path)} answered HTTP {answer.status}", status=answer.status)
+    return parse_companies(answer.body)
 
 
 def parse_companies(body: bytes) -> Company:
@@ -64,5 +117,4 @@ def parse_companies(body: bytes) -> Company:
     companies = [one for one in answer if isinstance(one, dict) and "id" in one] if isinstance(answer, list) else []
     if not companies:
         raise ResourceError("the API did not say which company this is")
-    first = companies[0]
-    return Company(str(first["id"]), str(first.get("name", "")), len(companies) - 1)
+    return Company(str(companies[0]["id"]), str(companies[0].get("name", "")))
