@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
+import subprocess
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,10 +35,11 @@ from loopback_auth.oauth.authorization import (
     build_authorization_request,
     parse_authorization_response,
 )
-from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
+from loopback_auth.oauth.registration import ClientRegistration, RedirectURI, parse_redirect_uri
 from loopback_auth.oauth.token import TokenSet, build_code_request
 from loopback_auth.redirect.browser import open_browser
 from loopback_auth.redirect.pages import Page
+from loopback_auth.redirect.paste import PastedRedirect, parse_pasted
 from loopback_auth.redirect.server import LoopbackServer, Redirect
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked, spend
@@ -50,20 +52,37 @@ DEFAULT_TIMEOUT = 300.0
 
 @dataclass(frozen=True, slots=True)
 class BrowserOpened:
-    """The browser was told to open the start page, or `why_not` says in a few words why it was not."""
+    """The browser was told to open the start page, or `why_not` says in a few words why it was not.
+
+    `authorization_url` is for a browser that cannot reach this computer; it is a secret of this login.
+    """
 
     start_url: str
-    redirect_uri: str
+    authorization_url: Secret
+    redirect_uri: RedirectURI
     why_not: str | None
 
 
 @dataclass(frozen=True, slots=True)
+class BrowserFailed:
+    """The browser's command ended with `status`, so the start page may not be open."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rejected:
-    """A request came that is not the redirect of this login. `path` is as it came."""
+    """A request, or a paste, that is not the redirect of this login."""
 
     why: str
+    pasted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WrongPath:
+    """A redirect came to another path than the redirect URI's; `path` is as it came."""
+
     path: str
-    expected_path: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +114,7 @@ class CompanyUnknown:
     why: ResourceError
 
 
-Progress = BrowserOpened | Rejected | CodeReceived | Answered | Stored | CompanyUnknown
+Progress = BrowserOpened | BrowserFailed | Rejected | WrongPath | CodeReceived | Answered | Stored | CompanyUnknown
 
 
 async def login(
@@ -109,7 +128,8 @@ async def login(
     expected_company: str | None = None,
     force: bool = False,
     timeout: float = DEFAULT_TIMEOUT,
-    browser: Callable[[str], str | None] = open_browser,
+    browser: Callable[[str], subprocess.Popen[bytes] | str | None] = open_browser,
+    pasted: Callable[[], Awaitable[str]] | None = None,
     tell: Callable[[Progress], None] = lambda _progress: None,
     random: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     now: Callable[[], clock.Moment] = clock.now,
@@ -141,9 +161,11 @@ async def login(
         )
         server.start_at(request.url)
         connecting = asyncio.create_task(token_endpoint.connect())
-        tell(BrowserOpened(server.start_url, server.redirect_uri.text, browser(server.start_url)))
+        opened = browser(server.start_url)
+        why_not = opened if isinstance(opened, str) else None
+        tell(BrowserOpened(server.start_url, request.url, server.redirect_uri, why_not))
 
-        async with _catching(server, request, tell) as catch:
+        async with _catching(server, request, opened, pasted, tell) as catch:
             code = await _first_code(catch, connecting, timeout)
             tell(CodeReceived(code.shown_by))
             account = await spend(
@@ -172,18 +194,35 @@ class _Grant:
 class _Catch:
     """The redirects of one login: the first good one decides, all good ones are told how it ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: AuthorizationRequest, tell: Callable[[Progress], None]) -> None:
         self.code: asyncio.Future[AuthorizationCode] = asyncio.get_running_loop().create_future()
         self.caught_at = 0.0
-        self._held: list[Redirect] = []
+        self._request = request
+        self._tell = tell
+        self._held: list[Redirect | PastedRedirect] = []
         self._page: Page | None = None
 
-    def hold(self, redirect: Redirect) -> None:
-        """Let the browser wait: a second click on Allow deserves the same answer as the first."""
-        if self._page is not None:
-            redirect.answer(self._page)
-        self._held.append(redirect)
-        self.caught_at = self.caught_at or redirect.received_at
+    async def redirects(self, server: LoopbackServer) -> None:
+        """Judge what comes to the loopback server, for ever."""
+        expected = server.redirect_uri.path
+        while True:
+            redirect = await server.next()
+            if redirect.path == expected:
+                self._judge(redirect, "cookie" if redirect.from_our_browser else None)
+            else:
+                redirect.reject()
+                self._tell(WrongPath(redirect.path))
+
+    async def pastes(self, pasted: Callable[[], Awaitable[str]], server: LoopbackServer) -> None:
+        """Judge what is pasted into the terminal, for ever."""
+        while True:
+            text = await pasted()
+            try:
+                redirect = parse_pasted(text, server.redirect_uri)
+            except RedirectRejected as rejected:
+                self._tell(Rejected(str(rejected), pasted=True))
+            else:
+                self._judge(redirect, "pasted")
 
     def answer(self, page: Page) -> None:
         """Tell every browser that waits, and those that still come, how the login ended."""
@@ -191,14 +230,41 @@ class _Catch:
         for redirect in self._held:
             redirect.answer(page)
 
+    def _judge(self, redirect: Redirect | PastedRedirect, otherwise: Evidence | None) -> None:
+        """Let a good redirect decide, once, and hold its browser; a second click on Allow deserves the same answer."""
+        try:
+            outcome = parse_authorization_response(self._request, redirect.query.reveal(), otherwise=otherwise)
+        except RedirectRejected as rejected:
+            redirect.reject()
+            self._tell(Rejected(str(rejected), pasted=otherwise == "pasted"))
+            return
+        except AuthorizationResponseError as refusal:
+            if not self.code.done():
+                self.code.set_exception(refusal)
+        else:
+            if not self.code.done():
+                self.caught_at = redirect.received_at
+                self.code.set_result(outcome)
+        self._held.append(redirect)
+        if self._page is not None:
+            redirect.answer(self._page)
+
 
 @asynccontextmanager
 async def _catching(
-    server: LoopbackServer, request: AuthorizationRequest, tell: Callable[[Progress], None]
+    server: LoopbackServer,
+    request: AuthorizationRequest,
+    browser: subprocess.Popen[bytes] | str | None,
+    pasted: Callable[[], Awaitable[str]] | None,
+    tell: Callable[[Progress], None],
 ) -> AsyncIterator[_Catch]:
     """Catch redirects in the background; on an error, say so to the browsers that wait, and on the start page."""
-    catch = _Catch()
-    catching = asyncio.create_task(_catch_all(server, request, catch, tell))
+    catch = _Catch(request, tell)
+    tasks = [asyncio.create_task(catch.redirects(server))]
+    if pasted is not None:
+        tasks.append(asyncio.create_task(catch.pastes(pasted, server)))
+    if isinstance(browser, subprocess.Popen):
+        tasks.append(asyncio.create_task(_watch(browser, tell)))
     try:
         yield catch
     except BaseException as error:
@@ -207,32 +273,22 @@ async def _catching(
         catch.answer(_page_for(error))
         raise
     finally:
-        catching.cancel()
+        for task in tasks:
+            task.cancel()
         catch.code.cancel()
 
 
-async def _catch_all(
-    server: LoopbackServer, request: AuthorizationRequest, catch: _Catch, tell: Callable[[Progress], None]
-) -> None:
-    expected = server.redirect_uri.path
-    while True:
-        redirect = await server.next()
-        try:
-            if redirect.path != expected:
-                raise RedirectRejected("its path is another one")
-            otherwise: Evidence | None = "cookie" if redirect.from_our_browser else None
-            code = parse_authorization_response(request, redirect.query.reveal(), otherwise=otherwise)
-        except RedirectRejected as rejected:
-            redirect.reject()
-            tell(Rejected(str(rejected), redirect.path, redirect.path == expected))
-        except AuthorizationResponseError as refusal:
-            catch.hold(redirect)
-            if not catch.code.done():
-                catch.code.set_exception(refusal)
-        else:
-            catch.hold(redirect)
-            if not catch.code.done():
-                catch.code.set_result(code)
+async def _watch(browser: subprocess.Popen[bytes], tell: Callable[[Progress], None]) -> None:
+    """Say so if the browser's command fails; one that has not within 20 seconds is on its own."""
+    try:
+        for _ in range(80):
+            if browser.poll() is not None:
+                if browser.returncode != 0:
+                    tell(BrowserFailed(browser.returncode))
+                return
+            await asyncio.sleep(0.25)
+    finally:
+        browser.returncode = browser.returncode or 0  # nobody waits for it: no warning that it still runs
 
 
 async def _first_code(catch: _Catch, connecting: asyncio.Task[None], timeout: float) -> AuthorizationCode:

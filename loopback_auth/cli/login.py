@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from loopback_auth.login import DEFAULT_TIMEOUT, login
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
 from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
+from loopback_auth.redirect.paste import Terminal
 from loopback_auth.refresh import MIN_VALIDITY, seconds_left, usable
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account, SecretReference, Store
@@ -86,13 +89,14 @@ def command(account: str, **flags: Any) -> None:
     words = LoginWords(
         registration,
         self_signed=certificate.fingerprint if certificate else None,
+        can_paste=_may_ask(),
         timeout=flags["timeout"],
         quiet=flags["quiet"],
         verbose=flags["verbose"],
     )
 
     async def work() -> Account:
-        async with embedded.sandbox(registration.server), words.live():
+        async with embedded.sandbox(registration.server), words.live(), _terminal() as pasted:
             return await login(
                 account,
                 registration,
@@ -104,6 +108,7 @@ def command(account: str, **flags: Any) -> None:
                 tls=certificate.context if certificate else None,
                 timeout=flags["timeout"],
                 browser=_no_browser if flags["no_browser"] else _browser(reference),
+                pasted=pasted,
                 tell=words.tell,
             )
 
@@ -225,6 +230,16 @@ def _browser(reference: SecretReference | None) -> Any:
     named = (reference or {}).get("env")
     hide = (*SECRET_VARIABLES, str(named)) if named else SECRET_VARIABLES
     return lambda url: open_browser(url, hide=hide)
+
+
+@contextlib.asynccontextmanager
+async def _terminal() -> AsyncIterator[Callable[[], Awaitable[str]] | None]:
+    """Let the redirect URL be pasted where there is a terminal: beside the loopback server, whichever comes first."""
+    if not _may_ask():
+        yield None
+        return
+    async with Terminal.open(sys.stdin.fileno()) as terminal:
+        yield terminal.next
 
 
 def _no_browser(_url: str) -> str:

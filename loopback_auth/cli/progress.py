@@ -11,9 +11,20 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 from loopback_auth.cli import voice
-from loopback_auth.login import Answered, BrowserOpened, CodeReceived, CompanyUnknown, Progress, Rejected, Stored
+from loopback_auth.login import (
+    Answered,
+    BrowserFailed,
+    BrowserOpened,
+    CodeReceived,
+    CompanyUnknown,
+    Progress,
+    Rejected,
+    Stored,
+    WrongPath,
+)
 from loopback_auth.oauth.authorization import Evidence
 from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.redirect.browser import forwarding_command
 from loopback_auth.text import printable
 
 _ERASE = "\r\x1b[2K"
@@ -23,10 +34,19 @@ class LoginWords:
     """Turns the progress of one login into lines on stderr. `quiet` leaves only warnings, `verbose` adds figures."""
 
     def __init__(
-        self, registration: ClientRegistration, *, self_signed: str | None, timeout: float, quiet: bool, verbose: bool
+        self,
+        registration: ClientRegistration,
+        *,
+        self_signed: str | None,
+        can_paste: bool,
+        timeout: float,
+        quiet: bool,
+        verbose: bool,
     ) -> None:
         """`self_signed` is the SHA-256 fingerprint of our own leaf, None without one; `timeout` is in seconds."""
         self._registration = registration
+        self._can_paste = can_paste
+        self._start_url = ""
         self._self_signed = self_signed
         self._deadline = time.monotonic() + timeout
         self._quiet = quiet
@@ -42,8 +62,12 @@ class LoginWords:
         match progress:
             case BrowserOpened():
                 self._opened(progress)
-            case Rejected():
-                self._rejected(progress)
+            case BrowserFailed(status):
+                voice.warning(f"the browser's command ended with {status}", f"open this yourself: {self._start_url}")
+            case Rejected(why, pasted):
+                self._rejected(why, pasted=pasted)
+            case WrongPath(path):
+                self._wrong_path(path)
             case CodeReceived(shown_by):
                 self._waiting_for = None
                 self._detail(f"the redirect came; {self._evidence(shown_by)}")
@@ -85,17 +109,34 @@ class LoginWords:
         if not self._quiet:
             client_id = printable(self._registration.client_id, 60)
             voice.note(f"Logging in at {voice.bold(printable(server.title))} as client {client_id}")
+        self._start_url = opened.start_url
         if opened.why_not is not None:  # said even with -q: without it nobody could go on
-            voice.note(f"The browser was not opened ({opened.why_not}). Open this address in one on this computer:")
-            voice.note(f"  {voice.bold(opened.start_url)}")
+            self._by_hand(opened, opened.why_not)
         if not self._quiet:
             for number, step in enumerate(self._steps(), 1):
                 voice.note(_wrapped(f"  {number}. {step}"))
             if not voice.live():
-                voice.note(f"Waiting for the redirect to {opened.redirect_uri}")
+                voice.note(f"Waiting for the redirect to {opened.redirect_uri.text}")
         if self._self_signed is not None:
             self._detail(f"SHA-256 fingerprint of the certificate: {self._self_signed}")
-        self._waiting_for = opened.redirect_uri
+        self._waiting_for = opened.redirect_uri.text
+
+    def _by_hand(self, opened: BrowserOpened, why_not: str) -> None:
+        """Say how to go on where no browser was opened: here, through a forwarded port, or with a paste."""
+        redirect_uri = opened.redirect_uri
+        forward = forwarding_command(redirect_uri.host, redirect_uri.port)
+        voice.note(f"No browser was opened ({why_not}).")
+        if forward is not None:
+            voice.note("To use the one on your own computer, forward the port from there, and leave it running:")
+            voice.note(f"  {voice.bold(forward)}")
+            voice.note("and open there:")
+        else:
+            voice.note("Open this address in a browser on this computer:")
+        voice.note(f"  {voice.bold(opened.start_url)}")
+        if self._can_paste:
+            voice.note("Or open this one in any browser anywhere, and when it ends on a page that cannot be reached,")
+            voice.note("copy the address of that page, paste it here (it is not shown) and press Enter:")
+            voice.note(f"  {voice.bold(opened.authorization_url.reveal())}")
 
     def _steps(self) -> Iterator[str]:
         """What the person is about to meet in the browser, in its order."""
@@ -119,20 +160,25 @@ class LoginWords:
         known = "" if server.state == "none" else f': if that is always so, state = "none" in {table} says it'
         return f"its state is not the one that was sent, but {how}{known}"
 
-    def _rejected(self, rejected: Rejected) -> None:
-        """Say it once of each kind: whoever sends wrong redirects must not fill the terminal."""
-        kind = "state" if rejected.expected_path else "path"
-        if kind in self._said:
-            return
+    def _rejected(self, why: str, *, pasted: bool) -> None:
+        """Answer each paste; of requests say it once: whoever sends wrong ones must not fill the terminal."""
+        if pasted:
+            voice.warning(f"what was pasted is not the redirect of this login: {why}")
+        elif self._first("rejected"):
+            voice.warning(f"a request that is not this login's redirect was ignored: {why}")
+
+    def _wrong_path(self, path: str) -> None:
+        if self._first("path"):
+            voice.warning(
+                f"a redirect arrived at {printable(path, 100)}, and this login waits at another path",
+                "the redirect URI registered with the server must be the one given to login, "
+                f"{self._registration.redirect_uri}: see --redirect-uri",
+            )
+
+    def _first(self, kind: str) -> bool:
+        new = kind not in self._said
         self._said.add(kind)
-        if rejected.expected_path:
-            voice.warning(f"a request that is not this login's redirect was ignored: {rejected.why}")
-            return
-        voice.warning(
-            f"a redirect arrived at {printable(rejected.path, 100)}, and this login waits at another path",
-            "the redirect URI registered with the server must be the one given to login, "
-            f"{self._registration.redirect_uri}: see --redirect-uri",
-        )
+        return new
 
     def _detail(self, text: str) -> None:
         if self._verbose:
@@ -147,7 +193,10 @@ class LoginWords:
         if self._waiting_for is None or not voice.live() or self._quiet:
             return
         left = max(int(self._deadline - time.monotonic()), 0)
-        line = f"Waiting for the redirect to {self._waiting_for}   {left // 60}:{left % 60:02d} left, Ctrl-C to stop"
+        here = ", or for its address pasted here" if self._can_paste else ""
+        line = (
+            f"Waiting for the redirect to {self._waiting_for}{here}   {left // 60}:{left % 60:02d} left, Ctrl-C to stop"
+        )
         sys.stderr.write(_ERASE + voice.faint(_fitting(line)))
         sys.stderr.flush()
 

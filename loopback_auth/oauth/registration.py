@@ -6,6 +6,7 @@ The rule that every address must be https, or http to this machine, lives here a
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -86,7 +87,7 @@ class RedirectURI:
 
     def at_port(self, port: int) -> RedirectURI:
         """Return the URI on the port that was found for a URI with port 0."""
-        return self if self.port else replace(self, port=port, text=self.text.replace(":0", f":{port}", 1))
+        return self if self.port else replace(self, port=port, text=re.sub(":0+", f":{port}", self.text, count=1))
 
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -149,6 +150,8 @@ def _split(url: str, name: str) -> SplitResult:
         port_is_valid = parts.port is None or parts.port >= 0
     except ValueError as error:
         raise ConfigurationError(f"the {name} is not a URL: {shown}") from error
+    behind_literal = parts.netloc.partition("]")[2]
+    port_is_valid = port_is_valid and behind_literal[:1] in ("", ":")  # urlsplit reads [::1].evil.example as ::1
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not port_is_valid:
         raise ConfigurationError(
             f"the {name} is not a URL: {shown}", hint="it begins with https:// (or http://) and names a host"

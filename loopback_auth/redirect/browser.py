@@ -19,12 +19,12 @@ _GRAPHICAL = ("xdg-open", "x-www-browser", "firefox", "chromium", "google-chrome
 
 def open_browser(
     url: str, *, environ: Mapping[str, str] = os.environ, hide: tuple[str, ...] = SECRET_VARIABLES
-) -> str | None:
-    """Open `url` in the system browser and return None, or return in a few words why there is none.
+) -> subprocess.Popen[bytes] | str | None:
+    """Open `url` in the system browser, or return in a few words why there is none.
 
     `$BROWSER`, when set, is always used: split into words, the address its last one (or in place of `%s`). The child
     is on its own: own session, no standard streams, no file of ours, and no variable named in `hide`. That it was
-    started does not mean that a page was shown.
+    started does not mean that a page was shown. Returned is its process, where there is one.
     """
     command = browser_command(environ)
     if isinstance(command, str):
@@ -34,18 +34,17 @@ def open_browser(
         os.startfile(url)  # type: ignore[attr-defined,unused-ignore]  # noqa: S606 (Windows only: its way to open an address)
         return None
     try:
-        subprocess.Popen(  # noqa: S603 (an argument list, never a shell; the address was made by us)
+        return subprocess.Popen(  # noqa: S603 (an argument list, never a shell; the address was made by us)
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             env={name: value for name, value in environ.items() if name not in hide},
-        ).returncode = 0  # nobody waits for it: keeps the object from warning that the child still runs
+        )
     except (OSError, ValueError) as error:
         reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else "not a command"
         return f"{printable(command[0], 60)} did not start: {reason}"
-    return None
 
 
 def browser_command(environ: Mapping[str, str]) -> list[str] | str:
@@ -55,6 +54,10 @@ def browser_command(environ: Mapping[str, str]) -> list[str] | str:
             return shlex.split(environ["BROWSER"])
         except ValueError:
             return "$BROWSER is not a command line"
+    if environ.get("WSL_DISTRO_NAME"):
+        return _windows_browser(environ)
+    if environ.get("SSH_CONNECTION") and not environ.get("DISPLAY"):
+        return "this is an SSH session"
     if sys.platform == "darwin":
         return ["/usr/bin/open"]
     if os.name == "nt":
@@ -65,3 +68,27 @@ def browser_command(environ: Mapping[str, str]) -> list[str] | str:
         if found := shutil.which(name, path=environ.get("PATH")):
             return [found]
     return "no browser found here"
+
+
+def _windows_browser(environ: Mapping[str, str]) -> list[str] | str:
+    """WSL: Windows has the browser, and reaches our loopback server at its own `localhost`."""
+    if found := shutil.which("wslview", path=environ.get("PATH")):
+        return [found]
+    if found := shutil.which("rundll32.exe", path=environ.get("PATH")):
+        return [found, "url.dll,FileProtocolHandler"]
+    return "Windows' programs are not on the PATH"
+
+
+def forwarding_command(host: str, port: int, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the `ssh -L` line to type on the computer this SSH session comes from; None outside one.
+
+    `host` is the redirect URI's. Who and where we are is taken from the session (sshd(8): SSH_CONNECTION).
+    """
+    connection = environ.get("SSH_CONNECTION", "").split()
+    if len(connection) != 4:
+        return None
+    _, _, address, ssh_port = connection
+    user = environ.get("USER") or environ.get("LOGNAME") or "USER"
+    inner = f"[{host}]" if ":" in host else host
+    other_port = "" if ssh_port == "22" else f"-p {printable(ssh_port, 5)} "
+    return f"ssh -L {port}:{inner}:{port} {other_port}{printable(user, 40)}@{printable(address, 60)}"

@@ -27,6 +27,20 @@ if TYPE_CHECKING:
     from loopback_auth.store.base import Account
 
 _FORMAT = "loopback-auth 1"
+_FAR = 1e12  # seconds: what is further away, or no number, was not written here
+_KINDS: dict[str, Any] = {
+    "generation": int,
+    "logged_in_at": int | float,
+    "refresh_token_at": int | float,
+    "expires_in": int | None,
+    "token_type": str | None,
+    "scope": str | None,
+    "access_token": str | None,
+    "refresh_token": str | None,
+    "client_secret": dict | None,
+    "company": dict | None,
+}
+"""What the members of the JSON are, so that a file that was edited by hand is damaged here and nowhere later."""
 
 
 class Head(NamedTuple):
@@ -43,9 +57,9 @@ def head(content: bytes) -> Head | None:
     try:
         first, access_token, _ = content.split(b"\n", 2)
         name, version, expires_at, received_at, boot_id, uptime, received_by = first.decode("ascii").split(" ")
-        if f"{name} {version}" != _FORMAT:
-            return None
         received = Moment(float(received_at), boot_id, float(uptime))
+        if f"{name} {version}" != _FORMAT or not (abs(received.unix) < _FAR and abs(received.uptime) < _FAR):
+            return None
         return Head(
             None if expires_at == "-" else int(expires_at),
             received,
@@ -61,7 +75,8 @@ def serialise(account: Account) -> bytes:
     import dataclasses
     import json
 
-    tokens, received = account.tokens, account.received
+    tokens, received = account.tokens, account.received._replace(unix=round(account.received.unix, 3))
+    account = dataclasses.replace(account, received=received)  # so that the end is counted from the second on line 1
     access_token = tokens.access_token.reveal()
     plain = access_token.isascii() and access_token.isprintable() and tokens.is_bearer
     members = {
@@ -98,6 +113,8 @@ def parse(content: bytes, name: str, where: str) -> Account:
         if first is None:
             raise ValueError
         members: dict[str, Any] = json.loads(content.split(b"\n", 2)[2])
+        if not all(isinstance(members[key], kind) for key, kind in _KINDS.items()):
+            raise TypeError
         registration = members["registration"]
         server = AuthorizationServer(**_known(AuthorizationServer, registration["server"]))
         refresh_token = members["refresh_token"]
@@ -119,7 +136,7 @@ def parse(content: bytes, name: str, where: str) -> Account:
             received_by="refresh" if first.received_by == "refresh" else "login",
             company=members["company"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
             f"{printable(where)} is damaged, or was written by a later version of this program",
             hint=f"log in again: loopback-auth login {name} --force",
