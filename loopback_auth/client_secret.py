@@ -13,6 +13,7 @@ from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.redirect.browser import SECRET_VARIABLES
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import SecretReference
+from loopback_auth.store.file import valid_name
 from loopback_auth.text import printable
 
 VARIABLE = "LOOPBACK_AUTH_CLIENT_SECRET"
@@ -63,7 +64,7 @@ def keep(name: str, secret: Secret, environ: Mapping[str, str] = os.environ) -> 
     """Save a secret that was typed or piped in, 0600, apart from config and tokens. Raises StoreError."""
     folder = os.path.join(folders.data(environ), "secrets")
     files.make_folder(folder)
-    path = os.path.join(folder, name)
+    path = os.path.join(folder, "".join(letter if valid_name(letter) or letter in ".-" else "_" for letter in name))
     files.replace(path, secret.reveal().encode(errors="surrogateescape") + b"\n")
     return {"file": path}
 

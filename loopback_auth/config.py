@@ -15,11 +15,12 @@ from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from loopback_auth import client_secret, folders
-from loopback_auth.errors import ConfigurationError, LoopbackAuthError
+from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
 from loopback_auth.oauth.registration import (
     AuthorizationServer,
     ClientRegistration,
     TokenEndpointAuthMethod,
+    check_client_id,
     endpoint,
     parse_redirect_uri,
 )
@@ -165,8 +166,9 @@ def registration(
     # The sandbox publishes its credentials: the variables are for servers that do not.
     client_id = wanted.client_id or server.client_id or wanted.environment_client_id or client.client_id
     if not client_id:
-        raise _keys_missing(server)
-    _checked_client_id(client_id)
+        secret = wanted.client_secret or wanted.environment_client_secret or client.client_secret
+        raise _keys_missing(server, secret=secret is not None)
+    check_client_id(client_id, server)
     published: SecretReference | None = {"preset": True} if client_id == server.client_id else None
     reference = wanted.client_secret or published or wanted.environment_client_secret or client.client_secret
     needs_secret = reference is not None or not server.public_clients
@@ -232,25 +234,28 @@ def _server(wanted: Wanted, client: Client, configuration: Configuration) -> Aut
     return dataclasses.replace(server, issuer=wanted.issuer) if wanted.issuer else server
 
 
-def _keys_missing(server: AuthorizationServer) -> ConfigurationError:
-    wait = (
-        f"no keys yet? they come from {server.keys_from}; one to two weeks is normal",
-        "meanwhile, without keys: loopback-auth login --server sandbox",
+def _keys_missing(server: AuthorizationServer, *, secret: bool) -> RegistrationIncomplete:
+    missing = (
+        "--client-id is missing" if secret or server.public_clients else "--client-id and a client secret are missing"
     )
-    return ConfigurationError(
-        f"--client-id is missing: which client is to be logged in at {server.title}?",
+    and_secret = "" if secret or server.public_clients else " and --client-secret-file FILE"
+    return RegistrationIncomplete(
+        f"{missing}: which client is to be logged in at {server.title}?",
         hint=(
-            "give --client-id (or LOOPBACK_AUTH_CLIENT_ID), or --client NAME with a client of config.toml",
-            *(wait if server.keys_from else ()),
+            f"add --client-id ID{and_secret}, or --client NAME of config.toml, or run: loopback-auth setup",
+            *no_keys_yet(server),
         ),
     )
 
 
-def _checked_client_id(client_id: str) -> None:
-    if any(not " " <= character <= "~" for character in client_id):  # RFC 6749 appendix A.1
-        raise ConfigurationError(f"the client_id holds something else than printable ASCII: {printable(client_id)}")
-    if client_id != client_id.strip():
-        raise ConfigurationError("the client_id begins or ends with a space", hint="it was copied with too much")
+def no_keys_yet(server: AuthorizationServer) -> tuple[str, ...]:
+    """Return hints for somebody who waits for keys."""
+    if not server.keys_from:
+        return ()
+    return (
+        f"no keys yet? they come from {server.keys_from}; one to two weeks is normal",
+        "meanwhile, without keys: loopback-auth login --server sandbox",
+    )
 
 
 def _absolute(path: str | None) -> str | None:

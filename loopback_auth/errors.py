@@ -2,6 +2,7 @@
 
     LoopbackAuthError                        1
     ├── ConfigurationError                   3   decided before anything was sent
+    │   ├── RegistrationIncomplete           3   client or secret not known, and nobody to ask
     │   └── PortTaken                        3
     ├── AuthorizationResponseError           3   the authorization server answered through the browser
     │   ├── AuthorizationDenied              6
@@ -43,6 +44,10 @@ class ConfigurationError(LoopbackAuthError):
     """A flag, a variable, a file or a registration that cannot work. Nothing was sent, nothing has changed."""
 
     exit_status = 3
+
+
+class RegistrationIncomplete(ConfigurationError):
+    """Which client is to log in, or its secret, was not said."""
 
 
 class PortTaken(ConfigurationError):

@@ -22,6 +22,7 @@ COMMANDS = {
     "refresh": "refresh an account's tokens now",
     "logout": "forget an account's tokens",
     "api": "GET below the server's API base with the access token",
+    "setup": "write config.toml by answering questions",
     "sandbox": "run a stand-in for the authorization server",
 }
 ALIASES = {"list": "status"}

@@ -7,7 +7,7 @@ import os
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import click
 
 from loopback_auth import client_secret as secrets
 from loopback_auth import clock, config, folders
-from loopback_auth.cli import embedded, options, report, signals, voice
+from loopback_auth.cli import embedded, options, report, setup, signals, voice
 from loopback_auth.cli.progress import LoginWords
-from loopback_auth.errors import ConfigurationError, LoopbackAuthError
+from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
 from loopback_auth.login import DEFAULT_TIMEOUT, login
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
@@ -77,7 +77,7 @@ def command(account: str, **flags: Any) -> None:
     stored = _stored(store, account, force=flags["force"])
     configuration = config.load()
     expected = configuration.accounts.get(account)
-    registration, reference = config.registration(_wanted(flags), configuration, account, stored)
+    registration, reference = _registration(account, configuration, stored, flags)
     if stored is not None and not flags["force"]:
         if _same(stored, registration) and usable(stored, clock.now(), MIN_VALIDITY):
             _logged_in_already(stored, store, flags)
@@ -89,7 +89,7 @@ def command(account: str, **flags: Any) -> None:
     words = LoginWords(
         registration,
         self_signed=certificate.fingerprint if certificate else None,
-        can_paste=_may_ask(),
+        can_paste=setup.may_ask(),
         timeout=flags["timeout"],
         quiet=flags["quiet"],
         verbose=flags["verbose"],
@@ -117,6 +117,20 @@ def command(account: str, **flags: Any) -> None:
     except signals.Interrupted as stopped:
         raise signals.Interrupted(stopped.number, words.interrupted()) from None
     _result(logged_in, store, flags)
+
+
+def _registration(
+    account: str, configuration: config.Configuration, stored: Account | None, flags: dict[str, Any]
+) -> tuple[ClientRegistration, SecretReference | None]:
+    """Return what to log in with; on a terminal, what is not known is asked for, once and for all."""
+    wanted = _wanted(flags)
+    try:
+        return config.registration(wanted, configuration, account, stored)
+    except RegistrationIncomplete:
+        if not setup.may_ask() or flags["client"]:
+            raise
+    client = setup.interview(configuration, account, flags["server"])
+    return config.registration(replace(wanted, client=client, server=None), config.load(), account, stored)
 
 
 def _wanted(flags: dict[str, Any]) -> config.Wanted:
@@ -159,7 +173,7 @@ def _ask_to_replace(stored: Account, registration: ClientRegistration, flags: di
     before = stored.registration
     client, server = printable(before.client_id, 60), printable(before.server.name, 60)
     what = f"account {stored.name} belongs to client {client} at {server}"
-    if flags["yes"] or not _may_ask():
+    if flags["yes"] or not setup.may_ask():
         raise ConfigurationError(what, hint="log in under another account name, or replace it with --force")
     _confirm(f"{what[0].upper()}{what[1:]}. Replace it?")
 
@@ -167,16 +181,12 @@ def _ask_to_replace(stored: Account, registration: ClientRegistration, flags: di
 def _ask_for_production(registration: ClientRegistration, flags: dict[str, Any]) -> None:
     if not registration.server.production or flags["yes"]:
         return
-    if not _may_ask():
+    if not setup.may_ask():
         raise ConfigurationError(
             f"--yes is missing: {registration.server.title} holds real restaurants",
             hint="add --yes, or log in to staging: --server lightspeed-l-staging",
         )
     _confirm(f"{registration.server.title} holds a real restaurant's data. Go on?")
-
-
-def _may_ask() -> bool:
-    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _confirm(question: str) -> None:
@@ -194,7 +204,7 @@ def _secret(
         if not typed:
             raise ConfigurationError("the client_secret from stdin is empty", hint="nothing was piped in")
     elif reference is None and registration.token_endpoint_auth_method != "none":  # noqa: S105 (a method's name)
-        if not _may_ask():
+        if not setup.may_ask():
             raise ConfigurationError(
                 f"the client_secret of {client_id} is missing",
                 hint=f"set {secrets.VARIABLE}, or add --client-secret-file FILE, or --client-secret-stdin",
@@ -235,7 +245,7 @@ def _browser(reference: SecretReference | None) -> Any:
 @contextlib.asynccontextmanager
 async def _terminal() -> AsyncIterator[Callable[[], Awaitable[str]] | None]:
     """Let the redirect URL be pasted where there is a terminal: beside the loopback server, whichever comes first."""
-    if not _may_ask():
+    if not setup.may_ask():
         yield None
         return
     async with Terminal.open(sys.stdin.fileno()) as terminal:

@@ -193,10 +193,8 @@ class LoginWords:
         if self._waiting_for is None or not voice.live() or self._quiet:
             return
         left = max(int(self._deadline - time.monotonic()), 0)
-        here = ", or for its address pasted here" if self._can_paste else ""
-        line = (
-            f"Waiting for the redirect to {self._waiting_for}{here}   {left // 60}:{left % 60:02d} left, Ctrl-C to stop"
-        )
+        here = ", or its address pasted here" if self._can_paste else ""
+        line = f"{left // 60}:{left % 60:02d} left for the redirect to {self._waiting_for}{here}   (Ctrl-C stops)"
         sys.stderr.write(_ERASE + voice.faint(_fitting(line)))
         sys.stderr.flush()
 

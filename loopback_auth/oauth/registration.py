@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -52,6 +53,8 @@ class AuthorizationServer:
     login_as: str | None = None
     allow_means: str | None = None
     keys_from: str | None = None
+    foreign_client_ids: Mapping[str, str] = field(default_factory=dict)
+    """How client ids of other products and environments begin, and whose they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,20 @@ def endpoint(url: str, name: str) -> str:
             f"the {name} is not protected: {printable(url)}", hint="use https; http goes to this machine only"
         )
     return urlunsplit((parts.scheme, parts.netloc.lower(), parts.path or "/", parts.query, ""))
+
+
+def check_client_id(client_id: str, server: AuthorizationServer) -> None:
+    """Raise ConfigurationError for a client id that cannot be one of `server`."""
+    if any(not " " <= character <= "~" for character in client_id):  # RFC 6749 appendix A.1
+        raise ConfigurationError(f"the client_id holds something else than printable ASCII: {printable(client_id)}")
+    if client_id != client_id.strip():
+        raise ConfigurationError("the client_id begins or ends with a space", hint="it was copied with too much")
+    for beginning, owner in server.foreign_client_ids.items():
+        if client_id.startswith(beginning):
+            raise ConfigurationError(
+                f"the client_id {printable(client_id, 60)} is one of {owner}, and this is {server.title}",
+                hint="take the id that Lightspeed gave for this product and environment",
+            )
 
 
 def parse_redirect_uri(uri: str) -> RedirectURI:

@@ -84,6 +84,7 @@ _TYPES: dict[str, type] = {
     "bool": bool,
     "int | None": int,
     "StatePolicy": str,
+    "Mapping[str, str]": dict,
 }
 _FIELDS = {
     field.name: _TYPES[str(field.type)] for field in dataclasses.fields(AuthorizationServer) if field.name != "name"

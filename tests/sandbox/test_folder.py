@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,26 +170,80 @@ def test_spend_once() -> None:
         two.close()
 
 
+async def test_all_or_nothing(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the sandbox fails after spending a code and before issuing tokens, the code is not spent."""
+    visitor = await start()
+    code = await visitor.code()
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("MARK disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "save_tokens", broken)
+        assert (await visitor.exchange(code)).status == 500
+    answered(await visitor.exchange(code))
+
+
+def test_waits_for_a_new_file(tmp_path: Path) -> None:
+    """A new file that another process is still preparing is waited for."""
+    other = sqlite3.connect(tmp_path / "state.sqlite3", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    other.execute("CREATE TABLE t (x)")
+    release = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+    release.start()
+    State(tmp_path, time.time).close()
+    release.join()
+    other.close()
+
+
+def test_busy_switch_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that cannot be switched because others are at it, which SQLite does not wait for, is tried again."""
+    refusals = iter([sqlite3.SQLITE_BUSY, sqlite3.SQLITE_BUSY_RECOVERY])
+
+    class Busy(sqlite3.Connection):
+        def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+            if "journal_mode" in sql and (code := next(refusals, None)) is not None:
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = code
+                raise error
+            return super().execute(sql, parameters)
+
+    monkeypatch.setattr(sqlite3, "connect", functools.partial(sqlite3.connect, factory=Busy))
+    State(tmp_path, time.time).close()
+    assert next(refusals, None) is None
+
+
 def test_opened_by_many_at_once(tmp_path: Path) -> None:
-    """Ten processes that open a new folder at the same moment all succeed, with one signing key."""
-    program = (
-        "import sys, time, pathlib; from loopback_auth.sandbox.state import State;"
-        "time.sleep(max(0, float(sys.argv[2]) - time.time()));"
-        "print(State(pathlib.Path(sys.argv[1]), time.time).signing_key.hex())"
-    )
-    at = str(time.time() + 1)
+    """Processes that open a new folder at the same moment all succeed, with one signing key; thirty times over."""
+    program = """if True:
+        import sys, time, pathlib
+        from loopback_auth.sandbox.state import State
+        print("ready", flush=True)
+        begin = float(sys.stdin.readline())
+        for folder in range(30):
+            while time.time() < begin + folder * 0.02:
+                pass
+            state = State(pathlib.Path(sys.argv[1], str(folder)), time.time)
+            print(state.signing_key.hex())
+            state.close()
+        """
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path / "new"), at],
+            [sys.executable, "-c", program, str(tmp_path)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
             text=True,
         )
-        for _ in range(10)
+        for _ in range(6)
     ]
-    keys = {process.communicate(timeout=20)[0] for process in processes}
-    assert [process.returncode for process in processes] == [0] * 10
-    assert len(keys) == 1
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    begin = str(time.time() + 0.1)
+    seen = [process.communicate(begin, timeout=20)[0].split() for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6
+    assert [len(set(keys)) for keys in zip(*seen, strict=True)] == [1] * 30
 
 
 async def test_private(settings: SandboxSettings) -> None:

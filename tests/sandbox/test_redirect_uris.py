@@ -50,6 +50,7 @@ def test_loopback(uri: str) -> None:
         "http://example.com@localhost/",
         "http://example.com\\@localhost/",
         "http://localhost\\.example.com/",
+        "http://localhost/a\\b",
         "http://localhost:80:80/",
         "http://localhost:99999/",
         "http://localhost/#fragment",

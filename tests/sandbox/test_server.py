@@ -90,6 +90,17 @@ async def test_port_taken(settings: SandboxSettings, tmp_path: Path, family: soc
                 free.bind(("127.0.0.1", port))
 
 
+def test_bound_and_listening() -> None:
+    """The port is taken as soon as the sockets are open, before anything answers on them."""
+    held = sockets.open_loopback(0)
+    try:
+        with pytest.raises(OSError, match="in use"):
+            sockets.open_loopback(held[0].getsockname()[1])
+    finally:
+        for sock in held:
+            sock.close()
+
+
 async def test_second_sandbox(settings: SandboxSettings) -> None:
     """Of two sandboxes for one port the second raises, and gets the port as soon as the first stops."""
     async with Sandbox(settings) as first:
