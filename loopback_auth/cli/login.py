@@ -15,10 +15,10 @@ import click
 
 from loopback_auth import client_secret as secrets
 from loopback_auth import clock, config, folders
-from loopback_auth.cli import embedded, options, report, setup, signals, voice
-from loopback_auth.cli.progress import LoginWords
+from loopback_auth.cli import embedded, options, report, setup, signals, two_steps, voice
+from loopback_auth.cli.login_words import LoginWords
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
-from loopback_auth.login import DEFAULT_TIMEOUT, login
+from loopback_auth.login import DEFAULT_TIMEOUT, Grant, login
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
 from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
@@ -57,6 +57,8 @@ SECRET_LIMIT = 64 * 1024
 @click.option(
     "--timeout", type=options.Duration(), default=DEFAULT_TIMEOUT, metavar="TIME", help="How long to wait (5m)."
 )
+@click.option("--start", "step", flag_value="start", help="In two steps: print what to open, as JSON, and return.")
+@click.option("--finish", "step", flag_value="finish", help="The second step: the redirect URL comes on stdin.")
 @click.option("--force", is_flag=True, help="Log in although the stored token is good; replace another account.")
 @click.option("--yes", is_flag=True, help="Ask no questions.")
 @click.option("--print-token", is_flag=True, help="Print the access token, alone, on stdout.")
@@ -70,10 +72,14 @@ def command(account: str, **flags: Any) -> None:
     loopback-auth login --server sandbox              no keys needed
     loopback-auth login --client-id ID                Lightspeed L-Series, staging
     loopback-auth login cafe-roma --client acme       a second account, a client of config.toml
+    loopback-auth login --start                       prints what to open anywhere; then: login --finish
     """
     if flags["print_token"] and flags["as_json"]:
         raise click.UsageError("--print-token and --json exclude each other")
     store = config.open_store()
+    if flags["step"] == "finish":
+        _result(two_steps.finish(account, store, flags), store, flags)
+        return
     stored = _stored(store, account, force=flags["force"])
     configuration = config.load()
     expected = configuration.accounts.get(account)
@@ -85,6 +91,9 @@ def command(account: str, **flags: Any) -> None:
         _ask_to_replace(stored, registration, flags)
     _ask_for_production(registration, flags)
     secret, reference = _secret(account, registration, reference, flags)
+    if flags["step"] == "start":
+        two_steps.start(account, registration, reference, store, flags)
+        return
     certificate = _certificate(registration, flags)
     words = LoginWords(
         registration,
@@ -95,16 +104,20 @@ def command(account: str, **flags: Any) -> None:
         verbose=flags["verbose"],
     )
 
+    grant = Grant(
+        account=account,
+        registration=registration,
+        client_secret=reference,
+        expected_company=expected.company_id if expected else None,
+        force=flags["force"],
+    )
+
     async def work() -> Account:
         async with embedded.sandbox(registration.server), words.live(), _terminal() as pasted:
             return await login(
-                account,
-                registration,
+                grant,
                 store=store,
                 client_secret=secret,
-                secret_reference=reference,
-                expected_company=expected.company_id if expected else None,
-                force=flags["force"],
                 tls=certificate.context if certificate else None,
                 timeout=flags["timeout"],
                 browser=_no_browser if flags["no_browser"] else _browser(reference),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from loopback_auth import client_secret, clock, config
+from loopback_auth import client_secret, clock, config, folders
 from loopback_auth.cli import options, report, signals, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
 from loopback_auth.refresh import seconds_left
 from loopback_auth.spend import locked
+from loopback_auth.store import pending
 from loopback_auth.store.base import Account, Store
 
 
@@ -39,6 +40,7 @@ def _forget(store: Store, name: str, *, quiet: bool) -> None:
         raise LoginRequired(f"there is no account called {name}", hint="see loopback-auth status")
     if stored is not None:
         client_secret.forget(stored.client_secret)
+    pending.remove(folders.accounts(), name)
     if not quiet:
         voice.note(f"Account {name} was removed from this computer.{_what_stays(stored)}")
 

@@ -24,6 +24,7 @@ from loopback_auth.errors import StoreError
 from loopback_auth.text import printable
 
 if TYPE_CHECKING:
+    from loopback_auth.oauth.registration import ClientRegistration
     from loopback_auth.store.base import Account
 
 _FORMAT = "loopback-auth 1"
@@ -103,7 +104,6 @@ def parse(content: bytes, name: str, where: str) -> Account:
     """Return the account of these bytes. Raises StoreError: damaged, or written by a later version."""
     import json
 
-    from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
     from loopback_auth.oauth.token import TokenSet
     from loopback_auth.secret import Secret
     from loopback_auth.store.base import Account
@@ -115,12 +115,10 @@ def parse(content: bytes, name: str, where: str) -> Account:
         members: dict[str, Any] = json.loads(content.split(b"\n", 2)[2])
         if not all(isinstance(members[key], kind) for key, kind in _KINDS.items()):
             raise TypeError
-        registration = members["registration"]
-        server = AuthorizationServer(**_known(AuthorizationServer, registration["server"]))
         refresh_token = members["refresh_token"]
         return Account(
             name=name,
-            registration=ClientRegistration(**{**_known(ClientRegistration, registration), "server": server}),
+            registration=parse_registration(members["registration"]),
             client_secret=members["client_secret"],
             tokens=TokenSet(
                 access_token=Secret(first.access_token or members["access_token"] or ""),
@@ -141,6 +139,14 @@ def parse(content: bytes, name: str, where: str) -> Account:
             f"{printable(where)} is damaged, or was written by a later version of this program",
             hint=f"log in again: loopback-auth login {name} --force",
         ) from error
+
+
+def parse_registration(members: dict[str, Any]) -> ClientRegistration:
+    """Return the registration that was stored as JSON. Raises KeyError, TypeError: it is damaged."""
+    from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
+
+    server = AuthorizationServer(**_known(AuthorizationServer, members["server"]))
+    return ClientRegistration(**{**_known(ClientRegistration, members), "server": server})
 
 
 def _known(kind: type, members: dict[str, Any]) -> dict[str, Any]:

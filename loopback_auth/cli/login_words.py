@@ -11,7 +11,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 from loopback_auth.cli import voice
-from loopback_auth.login import (
+from loopback_auth.oauth.authorization import Evidence
+from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.progress import (
     Answered,
     BrowserFailed,
     BrowserOpened,
@@ -22,8 +24,6 @@ from loopback_auth.login import (
     Stored,
     WrongPath,
 )
-from loopback_auth.oauth.authorization import Evidence
-from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.redirect.browser import forwarding_command
 from loopback_auth.text import printable
 

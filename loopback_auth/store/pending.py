@@ -1,0 +1,84 @@
+"""A login in two steps, between them: state and verifier in a file of its own, 0600, that works once."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+from loopback_auth import files
+from loopback_auth.errors import LoginRequired, StoreError
+from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.secret import Secret
+from loopback_auth.store.base import SecretReference
+from loopback_auth.store.file import tokens_path
+from loopback_auth.store.record import parse_registration
+from loopback_auth.text import printable
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingLogin:
+    """What the second step needs: all that is known of the request, and until when it is waited for (Unix seconds)."""
+
+    registration: ClientRegistration
+    secret_reference: SecretReference | None
+    redirect_uri: str
+    state: Secret
+    code_verifier: Secret
+    expires_at: float
+
+
+def save(accounts_folder: str, name: str, pending: PendingLogin) -> None:
+    """Keep a pending login in the place of an earlier one of this account. Raises StoreError."""
+    path = _path(accounts_folder, name)
+    files.make_folder(accounts_folder)
+    files.make_folder(os.path.dirname(path))
+    members = {
+        "format": _FORMAT,
+        "registration": dataclasses.asdict(pending.registration),
+        "client_secret": pending.secret_reference,
+        "redirect_uri": pending.redirect_uri,
+        "state": pending.state.reveal(),
+        "code_verifier": pending.code_verifier.reveal(),
+        "expires_at": pending.expires_at,
+    }
+    files.replace(path, json.dumps(members, indent=1).encode("ascii") + b"\n")
+
+
+def load(accounts_folder: str, name: str) -> PendingLogin:
+    """Return the pending login. Raises LoginRequired: there is none; StoreError."""
+    path = _path(accounts_folder, name)
+    try:
+        members = json.loads(files.read(path))
+        if members["format"] != _FORMAT:
+            raise ValueError
+        return PendingLogin(
+            registration=parse_registration(members["registration"]),
+            secret_reference=members["client_secret"],
+            redirect_uri=members["redirect_uri"],
+            state=Secret(members["state"]),
+            code_verifier=Secret(members["code_verifier"]),
+            expires_at=float(members["expires_at"]),
+        )
+    except FileNotFoundError:
+        raise LoginRequired(
+            f"no login of account {name} was started, or it was finished already",
+            hint=f"start one: loopback-auth login {name} --start",
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StoreError(
+            f"{printable(path)} is damaged, or of another version of this program",
+            hint=f"start again: loopback-auth login {name} --start",
+        ) from error
+
+
+def remove(accounts_folder: str, name: str) -> bool:
+    """Use a pending login up, durably; return whether it was still there."""
+    return files.remove(_path(accounts_folder, name))
+
+
+def _path(accounts_folder: str, name: str) -> str:
+    return os.path.join(os.path.dirname(tokens_path(accounts_folder, name)), "login")
