@@ -146,8 +146,9 @@ async def first_code(catch: Catch, connecting: asyncio.Task[None], timeout: floa
             hint="nothing was spent; run the login again and click Allow in time, or give it longer with --timeout 15m",
         ) from None
     finally:
-        if catch.code.done() or not connecting.done():
-            connecting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if not catch.code.done():
+            connecting.cancel()
+        connecting.add_done_callback(lambda task: task.cancelled() or task.exception())  # said above, or by the send
     return catch.code.result()
 
 

@@ -19,7 +19,9 @@ from loopback_auth.catching import catching, first_code
 from loopback_auth.endpoints import resource
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import (
+    LoginRequired,
     LoopbackAuthError,
+    OutcomeUnknown,
     ResourceError,
     WrongAccount,
 )
@@ -130,12 +132,24 @@ async def redeem(
         sent_at = token_endpoint.sent_at or caught_at
         tell(Answered(sent_at - caught_at, time.monotonic() - caught_at))
 
-    return await spend(
-        token_endpoint,
-        build_code_request(code, client_secret),
-        commit=partial(_commit, grant, store, now, tell),
-        answered=answered,
-    )
+    try:
+        return await spend(
+            token_endpoint,
+            build_code_request(code, client_secret),
+            commit=partial(_commit, grant, store, now, tell),
+            answered=answered,
+        )
+    except LoginRequired as refused:
+        refused.hint = (
+            f"the code is spent, nothing was stored; log in again: loopback-auth login {grant.account}",
+            "if that is in vain: the redirect_uri must be letter for letter as it was registered",
+        )
+        raise
+    except OutcomeUnknown as unknown:
+        unknown.hint = (
+            f"the code may be spent, nothing was stored; log in again: loopback-auth login {grant.account}",
+        )
+        raise
 
 
 async def name_company(account: Account, store: Store, tell: Callable[[Progress], None]) -> Account:

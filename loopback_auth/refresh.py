@@ -131,7 +131,7 @@ class TokenSource:
 
     async def _spend(self, account: Account) -> Account:
         from loopback_auth.endpoints.token_endpoint import TokenEndpoint
-        from loopback_auth.errors import LoginRequired
+        from loopback_auth.errors import LoginRequired, OutcomeUnknown
         from loopback_auth.oauth.token import build_refresh_request
         from loopback_auth.spend import spend
 
@@ -147,8 +147,13 @@ class TokenSource:
             async with TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint:
                 await token_endpoint.connect()
                 return await spend(token_endpoint, request, commit=lambda tokens: self._commit(account, tokens))
-        except LoginRequired as error:
-            error.hint = (_login_again(account),)
+        except LoginRequired as refused:
+            refused.hint = (_login_again(account),)
+            raise
+        except OutcomeUnknown as unknown:
+            unknown.hint = (
+                "the refresh token may be spent; run the command again: the server's answer to that decides",
+            )
             raise
 
     async def _commit(self, account: Account, tokens: TokenSet) -> Account:

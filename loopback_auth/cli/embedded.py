@@ -15,11 +15,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from loopback_auth import folders
-from loopback_auth.errors import ConfigurationError
+from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.oauth.servers import SANDBOX
+from loopback_auth.redirect.sockets import who_holds
 from loopback_auth.store.base import Store
 
+SERVER_HEADER = b"Server: loopback-auth-sandbox"
 TAKE_OVER_PAUSE = 0.05
 """Seconds between two looks at whether the port is free."""
 
@@ -75,5 +77,26 @@ async def _keep(port: int, ready: asyncio.Event) -> None:
             if error.errno != errno.EADDRINUSE:
                 reason = os.strerror(error.errno or 0).lower()
                 raise ConfigurationError(f"the sandbox cannot run on port {port}: {reason}") from error
+        if not ready.is_set() and not await _is_sandbox(port):
+            raise PortTaken(
+                f"port {port}, the sandbox's, is taken by {who_holds(port)}",
+                hint="stop that program, or choose another port for the sandbox: LOOPBACK_AUTH_SANDBOX_PORT=8932",
+            )
         ready.set()
         await asyncio.sleep(TAKE_OVER_PAUSE)
+
+
+async def _is_sandbox(port: int) -> bool:
+    """Whether a sandbox, or a program that ends just now, holds the port: it says so in its `Server` header."""
+    try:
+        async with asyncio.timeout(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                return SERVER_HEADER in await reader.read(4096)
+            finally:
+                writer.close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, TimeoutError):
+        return False

@@ -284,7 +284,10 @@ def _result(account: Account, store: Store, flags: dict[str, Any]) -> None:
         voice.note(f"{done}, stored as account {voice.bold(account.name)}")
         if account.tokens.refresh_token is None:
             voice.warning("the server gave no refresh token: a person must log in again when the access token expires")
-        if not flags["print_token"]:
+        if not account.tokens.is_bearer:
+            kind = printable(account.tokens.token_type, 40)
+            voice.warning(f"the server gave a token of type {kind}, which this program cannot hand out as Bearer")
+        elif not flags["print_token"]:
             voice.note(f'Next: curl -H "Authorization: Bearer $({_token_command(account)})" {_example_url(account)}')
     _print(account, store, flags)
 

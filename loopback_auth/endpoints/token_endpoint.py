@@ -37,12 +37,19 @@ class TokenEndpoint:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, ca_file: str | None = None) -> AsyncIterator[TokenEndpoint]:
+    async def open(
+        cls,
+        url: str,
+        ca_file: str | None = None,
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        total_timeout: float = TOTAL_TIMEOUT,
+    ) -> AsyncIterator[TokenEndpoint]:
         """Open a session for `url`; nothing is connected yet. Raises ConfigurationError (the CA file)."""
         endpoint = cls(url)
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=tls_context(ca_file), keepalive_timeout=HELD_FOR, limit=1),
-            timeout=aiohttp.ClientTimeout(total=TOTAL_TIMEOUT, connect=CONNECT_TIMEOUT),
+            timeout=aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[endpoint._tracing()],
             trust_env=False,
@@ -112,8 +119,7 @@ class _ConnectedError(Exception):
 async def _connect_only(request: aiohttp.ClientRequest, _send: aiohttp.ClientHandlerType) -> NoReturn:
     connector = request.session.connector
     assert connector is not None  # noqa: S101 (an open session has one)
-    timeout = aiohttp.ClientTimeout(connect=CONNECT_TIMEOUT)
-    connection = await connector.connect(request, [], timeout)
+    connection = await connector.connect(request, [], request.session.timeout)
     connection.release()
     raise _ConnectedError
 

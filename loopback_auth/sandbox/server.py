@@ -28,6 +28,7 @@ from .token_endpoint import TokenEndpoint, refuse
 Handler = Callable[[web.BaseRequest], Awaitable[Reply]]
 
 AUTHORIZE: Final = "/resto/oauth2/v1/authorize"
+SERVER: Final = "loopback-auth-sandbox"
 TOKEN: Final = "/resto/oauth2/v1/token"  # noqa: S105 - a path
 COMPANY: Final = "/resto/rest/core/company"
 
@@ -167,6 +168,7 @@ class Sandbox:
                 )
             )
         if reply.response is not None:
+            reply.response.headers["Server"] = SERVER
             return reply.response
         if request.transport is not None:
             request.transport.close()
