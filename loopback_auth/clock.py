@@ -1,24 +1,37 @@
 """The clocks: one that people set, and one that only ever runs on. The second counts a token's age.
 
-On the way of every `token`, so nothing but `time` is imported.
+On the way of every `token`, so nothing but `time` is imported (`typing` alone takes 5 ms).
 """
 
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 NO_BOOT = "-"
 
 
-class Moment(NamedTuple):
-    """A point in time that survives jumps of the wall clock: Unix seconds, and seconds of uptime within one boot."""
+class Moment:
+    """A point in time that survives jumps of the wall clock: Unix seconds, and seconds of uptime within one boot.
 
-    unix: float
-    boot_id: str
-    """Names the boot; "-" where the system does not say, and then `uptime` means nothing."""
-    uptime: float
-    """Seconds since that boot, suspend included."""
+    `boot_id` names the boot; "-" where the system does not say, and then `uptime`, in seconds with suspend included,
+    means nothing.
+    """
+
+    __slots__ = ("boot_id", "unix", "uptime")
+
+    def __init__(self, unix: float, boot_id: str, uptime: float) -> None:
+        self.unix = unix
+        self.boot_id = boot_id
+        self.uptime = uptime
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Moment) and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __repr__(self) -> str:
+        return f"Moment({self.unix!r}, {self.boot_id!r}, {self.uptime!r})"
 
 
 def now() -> Moment:

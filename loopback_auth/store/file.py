@@ -6,10 +6,13 @@ import os
 
 from loopback_auth import files
 from loopback_auth.errors import ConfigurationError, StoreUnsafe
-from loopback_auth.store.base import Account
-from loopback_auth.store.lock import FileLock
 from loopback_auth.store.record import parse, serialise
 from loopback_auth.text import printable
+
+TYPE_CHECKING = False  # as mypy knows it: what follows is not for the way of `token`
+if TYPE_CHECKING:
+    from loopback_auth.store.base import Account
+    from loopback_auth.store.lock import FileLock
 
 PROBE_SIZE = 64 * 1024
 """Bytes that are written to show that a token set could be."""
@@ -85,6 +88,8 @@ class FileStore:
 
     def lock(self, name: str) -> FileLock:
         """Return the account's lock, not yet taken."""
+        from loopback_auth.store.lock import FileLock
+
         return FileLock(os.path.join(self._folder(name), "lock"))
 
     def _folder(self, name: str) -> str:
