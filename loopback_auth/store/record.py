@@ -56,6 +56,11 @@ class Head:
         self.received_by = received_by
         self.access_token = access_token
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Head) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]  # compared, never looked up
+
 
 def head(content: bytes) -> Head | None:
     """Return the first two lines, None where they are not of this format: another version, sealed, damaged."""
