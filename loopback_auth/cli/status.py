@@ -127,6 +127,11 @@ def _where(account: Account) -> str:
 
 
 def _warn(accounts: list[Account], now: clock.Moment) -> None:
+    for server in sorted({one.registration.server.name for one in accounts if one.registration.server.state == "none"}):
+        voice.warning(
+            f"logins at server {printable(server, 60)} go without state: PKCE and a cookie alone protect them",
+            'set state = "unconfirmed" or "required" for it in config.toml, if the server can do that',
+        )
     for account in accounts:
         days = report.days_until_idle(account, now)
         if days is not None and days < IDLE_WARNING_DAYS:
