@@ -24,7 +24,7 @@ from loopback_auth.oauth.authorization import (
     Evidence,
     parse_authorization_response,
 )
-from loopback_auth.progress import BrowserFailed, Progress, Rejected, WrongPath
+from loopback_auth.progress import BrowserFailed, Progress, Rejected, Stored, WrongPath
 from loopback_auth.redirect.pages import Page
 from loopback_auth.redirect.paste import PastedRedirect, parse_pasted
 from loopback_auth.redirect.server import LoopbackServer, Redirect
@@ -63,11 +63,17 @@ class Catch:
             else:
                 self._judge(redirect, "pasted")
 
+    def tell(self, progress: Progress) -> None:
+        """Pass it on; once the tokens are stored the browsers hear that, whatever becomes of our caller."""
+        self._tell(progress)
+        if isinstance(progress, Stored):
+            self.answer("signed_in")
+
     def answer(self, page: Page) -> None:
-        """Tell every browser that waits, and those that still come, how the login ended."""
-        self._page = page
+        """Tell every browser that waits, and those that still come, how the login ended: the first word stands."""
+        self._page = self._page or page
         for redirect in self._held:
-            redirect.answer(page)
+            redirect.answer(self._page)
 
     def _judge(self, redirect: Redirect | PastedRedirect, otherwise: Evidence | None) -> None:
         """Let a good redirect decide, once, and hold its browser; a second click on Allow deserves the same answer."""
@@ -112,9 +118,12 @@ async def catching(
         catch.answer(_page_for(error))
         raise
     finally:
-        for task in tasks:
-            task.cancel()
-        catch.code.cancel()
+        try:
+            await server.last_page_fetched()  # a second click on Allow may still come
+        finally:
+            for task in tasks:
+                task.cancel()
+            catch.code.cancel()
 
 
 async def _watch(browser: subprocess.Popen[bytes], tell: Callable[[Progress], None]) -> None:

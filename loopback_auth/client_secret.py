@@ -55,36 +55,40 @@ def fetch(
     if not text:
         raise ConfigurationError(
             f"the client_secret of {printable(registration.client_id, 60)} is missing: {missing}",
-            hint=f"set {VARIABLE}, or give --client-secret-file or --client-secret-stdin to login",
+            hint="put it there, or log in with --client-secret-file FILE, or with --client-secret-stdin",
         )
     return Secret(text)
 
 
 def keep(name: str, secret: Secret, environ: Mapping[str, str] = os.environ) -> SecretReference:
     """Save a secret that was typed or piped in, 0600, apart from config and tokens. Raises StoreError."""
-    folder = os.path.join(folders.data(environ), "secrets")
-    files.make_folder(folder)
-    path = os.path.join(folder, "".join(letter if valid_name(letter) or letter in ".-" else "_" for letter in name))
-    files.replace(path, secret.reveal().encode(errors="surrogateescape") + b"\n")
-    return {"file": path}
+    reference = kept(name, environ)
+    files.make_folder(os.path.dirname(reference["file"]))
+    files.replace(reference["file"], secret.reveal().encode(errors="surrogateescape") + b"\n")
+    return reference
 
 
-def forget(reference: SecretReference | None, environ: Mapping[str, str] = os.environ) -> None:
-    """Remove a secret that `keep` saved; one that lives elsewhere is not ours to remove."""
-    path = (reference or {}).get("file")
-    folder = os.path.join(folders.data(environ), "secrets")
-    if isinstance(path, str) and os.path.dirname(path) == folder:
-        files.remove(path)
+def kept(name: str, environ: Mapping[str, str] = os.environ) -> SecretReference:
+    """Return where `keep` saves."""
+    file = "".join(letter if valid_name(letter) or letter in ".-" else "_" for letter in name)
+    return {"file": os.path.join(folders.data(environ), "secrets", file)}
+
+
+def forget(name: str, reference: SecretReference | None, environ: Mapping[str, str] = os.environ) -> None:
+    """Remove a secret that `keep` saved under this name; one that lives elsewhere is not ours to remove."""
+    if reference == kept(name, environ):
+        files.remove(reference["file"])
 
 
 def _from_file(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return file.read(64 * 1024).decode(errors="surrogateescape")
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not a path"
         raise ConfigurationError(
-            f"the client_secret file {printable(path)} cannot be read: {os.strerror(error.errno or 0).lower()}",
-            hint="see --client-secret-file",
+            f"the client_secret file {printable(path)} cannot be read: {reason}",
+            hint="put it back, or log in with --client-secret-file and another file",
         ) from error
 
 
@@ -100,11 +104,17 @@ def _from_command(words: list[str], environ: Mapping[str, str]) -> str:
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ConfigurationError(
-            f"the client_secret command {printable(words[0])} did not work: {printable(type(error).__name__)}"
+            f"the client_secret command {printable(words[0])} did not work: {_why_not_run(error)}"
         ) from None
     if done.returncode != 0:
         raise ConfigurationError(f"the client_secret command {printable(words[0])} ended with {done.returncode}")
     return done.stdout.decode(errors="surrogateescape")
+
+
+def _why_not_run(error: OSError | ValueError | subprocess.TimeoutExpired) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {COMMAND_TIMEOUT:.0f} seconds"
+    return os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not a command"
 
 
 def _from_keyring(name: str) -> str:
@@ -124,8 +134,8 @@ def _from_keyring(name: str) -> str:
 def _from_config(name: str, environ: Mapping[str, str]) -> str:
     path = os.path.join(folders.configuration(environ), "config.toml")
     try:
-        client = tomllib.loads(files.read(path).decode()).get("clients", {}).get(name, {})
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigurationError(f"{printable(path)} cannot be read: {printable(error)}") from error
-    secret = client.get("client_secret")
+        secret = tomllib.loads(files.read(path).decode()).get("clients", {}).get(name, {}).get("client_secret")
+    except (FileNotFoundError, ValueError, AttributeError) as error:
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else printable(error)
+        raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
     return secret if isinstance(secret, str) else ""

@@ -94,6 +94,8 @@ class Wanted:
     scope: str | None = None
     ca_file: str | None = None
     client_secret: SecretReference | None = None
+    client_secret_stdin: bool = False
+    """A secret follows that has no reference yet."""
     environment_client_id: str | None = None
     environment_client_secret: SecretReference | None = None
 
@@ -140,7 +142,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Configuration:
             data = tomllib.load(file)
     except FileNotFoundError:
         mode, data = 0, {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also an int of 5,000 digits, and 1,000 brackets
         raise ConfigurationError(f"{printable(path)} is not TOML: {printable(error)}") from error
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
@@ -171,7 +173,7 @@ def registration(
     check_client_id(client_id, server)
     published: SecretReference | None = {"preset": True} if client_id == server.client_id else None
     reference = wanted.client_secret or published or wanted.environment_client_secret or client.client_secret
-    needs_secret = reference is not None or not server.public_clients
+    needs_secret = reference is not None or wanted.client_secret_stdin or not server.public_clients
     method = wanted.token_endpoint_auth_method or client.token_endpoint_auth_method
     redirect_uri = wanted.redirect_uri or client.redirect_uri or server.redirect_uri
     parse_redirect_uri(redirect_uri)
@@ -196,9 +198,12 @@ def _again(stored: Account, wanted: Wanted) -> tuple[ClientRegistration, SecretR
         changes["ca_file"] = _absolute(wanted.ca_file)
     again = dataclasses.replace(stored.registration, **changes)
     parse_redirect_uri(again.redirect_uri)
-    published = stored.client_secret == {"preset": True}
-    environment = None if published else wanted.environment_client_secret
-    return again, wanted.client_secret or environment or stored.client_secret
+    if stored.client_secret == {"preset": True}:
+        return again, wanted.client_secret or stored.client_secret
+    if wanted.environment_client_id:  # with its secret, or the secret would go to another client's id
+        check_client_id(wanted.environment_client_id, again.server)
+        again = dataclasses.replace(again, client_id=wanted.environment_client_id)
+    return again, wanted.client_secret or wanted.environment_client_secret or stored.client_secret
 
 
 def _client(wanted: Wanted, configuration: Configuration, account: str) -> Client | None:
@@ -268,14 +273,6 @@ def _absolute(path: str | None) -> str | None:
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
     where = printable(path)
     _known(data, ("clients", "accounts", "servers", "sandbox"), where)
-    servers = {
-        name: parse_server(name, table, where, presets().get(name)) for name, table in _tables(data, "servers", where)
-    }
-    clients = {
-        name: _parse_client(name, table, where, os.path.dirname(path))
-        for name, table in _tables(data, "clients", where)
-    }
-    accounts = {name: _parse_account(name, table, where) for name, table in _tables(data, "accounts", where)}
     sandbox = data.get("sandbox", {})
     if not isinstance(sandbox, dict):
         raise ConfigurationError(f"[sandbox] in {where} is not a table")
@@ -283,6 +280,15 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
     port = environ.get("LOOPBACK_AUTH_SANDBOX_PORT") or sandbox.get("port", SANDBOX_PORT)
     if not str(port).isdecimal() or not 0 < int(port) < 65536:
         raise ConfigurationError(f"the sandbox's port is not a port: {printable(port)}", hint="1 to 65535")
+    known = {**presets(), SANDBOX: sandbox_at(int(port))}
+    servers = {
+        name: parse_server(name, table, where, known.get(name)) for name, table in _tables(data, "servers", where)
+    }
+    clients = {
+        name: _parse_client(name, table, where, os.path.dirname(path))
+        for name, table in _tables(data, "clients", where)
+    }
+    accounts = {name: _parse_account(name, table, where) for name, table in _tables(data, "accounts", where)}
     return Configuration(path=path, clients=clients, accounts=accounts, servers=servers, sandbox_port=int(port))
 
 
@@ -298,7 +304,7 @@ def _parse_client(name: str, table: Mapping[str, Any], where: str, folder: str) 
     known = [one.name for one in dataclasses.fields(Client)]
     _known(table, known, place)
     for key, value in table.items():
-        if key != "client_secret" and not isinstance(value, str):
+        if key != "client_secret" and (not isinstance(value, str) or "\0" in value):
             raise ConfigurationError(f"{place}: {key} is not text")
     values = dict(table)
     if "client_secret" in values:
@@ -326,7 +332,7 @@ def _parse_reference(value: object, client: str, place: str, folder: str) -> Sec
         return {"config": client}
     if isinstance(value, dict) and len(value) == 1:
         match value:
-            case {"file": str(path)} if path:
+            case {"file": str(path)} if path and "\0" not in path:
                 return {"file": os.path.join(folder, os.path.expanduser(path))}
             case {"env": str(name)} if name:
                 return {"env": name}

@@ -40,6 +40,8 @@ def accounts(environ: Mapping[str, str] = os.environ) -> str:
 def _platform(environ: Mapping[str, str], variable: str, usual: str) -> str:
     join = os.path.join
     user = os.path.expanduser("~")
+    if not os.path.isabs(user):  # no HOME and no name, as in a container: never a folder called ~ wherever we are
+        user = os.path.abspath(os.sep)
     if sys.platform == "win32":
         return join(environ.get("LOCALAPPDATA") or join(user, "AppData", "Local"), "loopback-auth")
     if sys.platform == "darwin":

@@ -105,10 +105,16 @@ async def login(
             code = await first_code(catch, connecting, timeout)
             tell(CodeReceived(code.shown_by))
             account = await redeem(
-                code, client_secret, grant, token_endpoint, store=store, tell=tell, now=now, caught_at=catch.caught_at
+                code,
+                client_secret,
+                grant,
+                token_endpoint,
+                store=store,
+                tell=catch.tell,
+                now=now,
+                caught_at=catch.caught_at,
             )
-            catch.answer("signed_in")
-        return await name_company(account, store, tell)
+            return await name_company(account, store, tell)
 
 
 async def redeem(
@@ -141,14 +147,12 @@ async def redeem(
         )
     except LoginRequired as refused:
         refused.hint = (
-            f"the code is spent, nothing was stored; log in again: loopback-auth login {grant.account}",
+            "the code is spent, nothing was stored; run the login again",
             "if that is in vain: the redirect_uri must be letter for letter as it was registered",
         )
         raise
     except OutcomeUnknown as unknown:
-        unknown.hint = (
-            f"the code may be spent, nothing was stored; log in again: loopback-auth login {grant.account}",
-        )
+        unknown.hint = ("the code may be spent, nothing was stored; run the login again",)
         raise
 
 

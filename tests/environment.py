@@ -28,6 +28,7 @@ SYSTEM_PARTS = {  # Debian's package → the commands any of which shows that th
     "chromium-driver": ("chromedriver",),
     "firefox-esr": ("firefox-esr", "firefox"),
     "libnss3-tools": ("certutil",),
+    "openssh-server": ("sshd",),
     "tmux": ("tmux",),
 }
 

@@ -77,6 +77,7 @@ def group(context: click.Context) -> None:
 def run(arguments: list[str]) -> int:
     """Run a command and return its exit status. Whatever goes wrong is said here, in one form."""
     _no_core_dumps()
+    _no_closed_streams()
     try:
         result = group.main(arguments, prog_name="loopback-auth", standalone_mode=False)
         sys.stdout.flush()
@@ -128,3 +129,10 @@ def _no_core_dumps() -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def _no_closed_streams() -> None:
+    """Give a program started with `<&-` or `>&-` an empty stream there, before a socket gets that number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115 (as long as the program)

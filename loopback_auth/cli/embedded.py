@@ -87,16 +87,17 @@ async def _keep(port: int, ready: asyncio.Event) -> None:
 
 
 async def _is_sandbox(port: int) -> bool:
-    """Whether a sandbox, or a program that ends just now, holds the port: it says so in its `Server` header."""
+    """Whether a sandbox holds the port: it says so in its `Server` header; or a program that ends just now."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-                return SERVER_HEADER in await reader.read(4096)
+                head = await reader.read(4096)
+                return not head or SERVER_HEADER in head
             finally:
                 writer.close()
-    except ConnectionRefusedError:
+    except ConnectionError:
         return True
     except (OSError, TimeoutError):
         return False

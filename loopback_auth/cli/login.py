@@ -20,6 +20,7 @@ from loopback_auth.cli.login_words import LoginWords
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
 from loopback_auth.login import DEFAULT_TIMEOUT, Grant, login
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
+from loopback_auth.progress import Progress, Stored
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
 from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
 from loopback_auth.redirect.paste import Terminal
@@ -90,8 +91,10 @@ def command(account: str, **flags: Any) -> None:
             return
         _ask_to_replace(stored, registration, flags)
     _ask_for_production(registration, flags)
-    secret, reference = _secret(account, registration, reference, flags)
+    secret, reference, to_keep = _secret(account, registration, reference, flags)
     if flags["step"] == "start":
+        if to_keep is not None:
+            secrets.keep(account, to_keep)
         two_steps.start(account, registration, reference, store, flags)
         return
     certificate = _certificate(registration, flags)
@@ -112,8 +115,13 @@ def command(account: str, **flags: Any) -> None:
         force=flags["force"],
     )
 
+    def tell(progress: Progress) -> None:
+        if isinstance(progress, Stored) and to_keep is not None:  # not before: a login that fails changes nothing
+            secrets.keep(account, to_keep)
+        words.tell(progress)
+
     async def work() -> Account:
-        async with embedded.sandbox(registration.server), words.live(), _terminal() as pasted:
+        async with embedded.sandbox(registration.server), words.live(), _terminal(words) as pasted:
             return await login(
                 grant,
                 store=store,
@@ -122,7 +130,7 @@ def command(account: str, **flags: Any) -> None:
                 timeout=flags["timeout"],
                 browser=_no_browser if flags["no_browser"] else _browser(reference),
                 pasted=pasted,
-                tell=words.tell,
+                tell=tell,
             )
 
     try:
@@ -152,7 +160,7 @@ def _wanted(flags: dict[str, Any]) -> config.Wanted:
         reference = {"file": os.path.abspath(os.path.expanduser(flags["client_secret_file"]))}
     names = (
         "client", "server", "client_id", "authorization_endpoint", "token_endpoint", "issuer", "redirect_uri",
-        "token_endpoint_auth_method", "scope", "ca_file",
+        "token_endpoint_auth_method", "scope", "ca_file", "client_secret_stdin",
     )  # fmt: skip
     return config.Wanted(
         client_secret=reference,
@@ -209,13 +217,16 @@ def _confirm(question: str) -> None:
 
 def _secret(
     account: str, registration: ClientRegistration, reference: SecretReference | None, flags: dict[str, Any]
-) -> tuple[Secret | None, SecretReference | None]:
-    """Return the secret for this login, and where it will be found at later refreshes."""
+) -> tuple[Secret | None, SecretReference | None, Secret | None]:
+    """Return the secret for this login, where it will be found at later refreshes, and what is to be kept there."""
     client_id = printable(registration.client_id, 60)
     if flags["client_secret_stdin"]:
         typed = sys.stdin.buffer.read(SECRET_LIMIT).decode(errors="surrogateescape").rstrip("\r\n")
         if not typed:
-            raise ConfigurationError("the client_secret from stdin is empty", hint="nothing was piped in")
+            raise ConfigurationError(
+                "the client_secret from stdin is empty",
+                hint="pipe it in: loopback-auth login --client-secret-stdin <FILE",
+            )
     elif reference is None and registration.token_endpoint_auth_method != "none":  # noqa: S105 (a method's name)
         if not setup.may_ask():
             raise ConfigurationError(
@@ -224,9 +235,8 @@ def _secret(
             )
         typed = click.prompt(f"Client secret of {client_id} (not shown)", hide_input=True, err=True).strip()
     else:
-        return secrets.fetch(reference, registration), reference
-    secret = Secret(typed)
-    return secret, secrets.keep(account, secret)
+        return secrets.fetch(reference, registration), reference, None
+    return Secret(typed), secrets.kept(account), Secret(typed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +266,12 @@ def _browser(reference: SecretReference | None) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def _terminal() -> AsyncIterator[Callable[[], Awaitable[str]] | None]:
+async def _terminal(words: LoginWords) -> AsyncIterator[Callable[[], Awaitable[str]] | None]:
     """Let the redirect URL be pasted where there is a terminal: beside the loopback server, whichever comes first."""
     if not setup.may_ask():
         yield None
         return
-    async with Terminal.open(sys.stdin.fileno()) as terminal:
+    async with Terminal.open(sys.stdin.fileno(), stopping=words.erase) as terminal:
         yield terminal.next
 
 

@@ -57,7 +57,7 @@ class LoginWords:
 
     def tell(self, progress: Progress) -> None:
         """Say what happened."""
-        self._erase()
+        self.erase()
         self._latest = progress
         match progress:
             case BrowserOpened():
@@ -88,7 +88,7 @@ class LoginWords:
             case Stored() | CompanyUnknown():
                 return "interrupted, after the tokens were stored"
             case CodeReceived() | Answered():
-                return "interrupted in mid-exchange: the code is spent; run the login again"
+                return "interrupted in mid-exchange: the code may be spent, nothing was stored; run the login again"
             case _:
                 return "interrupted: nothing was spent, nothing was stored"
 
@@ -99,7 +99,7 @@ class LoginWords:
         try:
             yield
         finally:
-            self._erase()
+            self.erase()
             self._waiting_for = None
             if ticking is not None:
                 ticking.cancel()
@@ -190,7 +190,7 @@ class LoginWords:
             await asyncio.sleep(1)
 
     def _show(self) -> None:
-        if self._waiting_for is None or not voice.live() or self._quiet:
+        if self._waiting_for is None or not voice.live() or not voice.in_front() or self._quiet:
             return
         left = max(int(self._deadline - time.monotonic()), 0)
         here = ", or its address pasted here" if self._can_paste else ""
@@ -198,8 +198,9 @@ class LoginWords:
         sys.stderr.write(_ERASE + voice.faint(_fitting(line)))
         sys.stderr.flush()
 
-    def _erase(self) -> None:
-        if self._waiting_for is not None and voice.live() and not self._quiet:
+    def erase(self) -> None:
+        """Take the line with the time that is left off the terminal; it comes back by itself."""
+        if self._waiting_for is not None and voice.live() and voice.in_front() and not self._quiet:
             sys.stderr.write(_ERASE)
             sys.stderr.flush()
 

@@ -39,7 +39,7 @@ def _forget(store: Store, name: str, *, quiet: bool) -> None:
     if name not in store.names() or not signals.run(remove()):
         raise LoginRequired(f"there is no account called {name}", hint="see loopback-auth status")
     if stored is not None:
-        client_secret.forget(stored.client_secret)
+        client_secret.forget(name, stored.client_secret)
     pending.remove(folders.accounts(), name)
     if not quiet:
         voice.note(f"Account {name} was removed from this computer.{_what_stays(stored)}")

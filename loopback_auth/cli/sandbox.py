@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import time
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.servers import SANDBOX_PORT
 from loopback_auth.redirect.sockets import who_holds
 from loopback_auth.sandbox import Fault, LogLine, Sandbox, SandboxClient, SandboxSettings, StateUnusable
+from loopback_auth.text import printable
 
 
 @click.command(short_help="run a stand-in for the authorization server")
@@ -68,7 +70,12 @@ def _client(client_id: str | None, secret_file: Path | None) -> dict[str, Any]:
     try:
         secret = secret_file.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the file {secret_file} cannot be read") from error
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not text"
+        raise ConfigurationError(f"the file {printable(secret_file)} cannot be read: {reason}") from error
+    if not secret:
+        raise ConfigurationError(
+            f"the file {printable(secret_file)} is empty", hint="it should hold the client's secret"
+        )
     return {"clients": (SandboxClient(client_id=client_id, client_secret=secret, name=client_id),)}
 
 

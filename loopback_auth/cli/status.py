@@ -105,7 +105,11 @@ def _refresh_token(account: Account, now: clock.Moment) -> str:
         return "none"
     age = f"{report.in_words(max(now.unix - account.refresh_token_at, 0))} old"
     days = report.days_until_idle(account, now)
-    return age if days is None else f"{age}, dies in {max(int(days), 0)} days if it is not used"
+    if days is None:
+        return age
+    return (
+        f"{age}, dies in {int(days)} days if it is not used" if days > 0 else f"{age}, dead by now if it was not used"
+    )
 
 
 def _where(account: Account) -> str:
@@ -134,8 +138,13 @@ def _warn(accounts: list[Account], now: clock.Moment) -> None:
         )
     for account in accounts:
         days = report.days_until_idle(account, now)
-        if days is not None and days < IDLE_WARNING_DAYS:
+        if days is not None and days <= 0:
             voice.warning(
-                f"the refresh token of account {account.name} dies in {max(int(days), 0)} days if it is not used",
+                f"the refresh token of account {account.name} has not been used for so long that it is dead by now",
+                f"log in again: loopback-auth login {account.name} --force",
+            )
+        elif days is not None and days < IDLE_WARNING_DAYS:
+            voice.warning(
+                f"the refresh token of account {account.name} dies in {int(days)} days if it is not used",
                 f"use it: loopback-auth refresh {account.name} --force",
             )

@@ -19,6 +19,14 @@ def live(environ: Mapping[str, str] = os.environ) -> bool:
     return sys.stderr.isatty() and environ.get("TERM") not in (None, "", "dumb")
 
 
+def in_front() -> bool:
+    """Whether this process is in the foreground of the terminal it writes to: after `&` and `bg` it is not."""
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (AttributeError, OSError):  # Windows; a terminal that is not this session's
+        return True
+
+
 def error(message: str, *hints: str) -> None:
     """Say what went wrong, and what to do or type next."""
     _say(_styled("error:", fg="red", bold=True) + f" {message}")

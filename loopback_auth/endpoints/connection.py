@@ -63,7 +63,7 @@ def why_unreachable(error: BaseException, url: str) -> TokenEndpointUnreachable:
         case aiohttp.ClientConnectorDNSError():
             reason = "its name is not known (DNS)"
         case aiohttp.ClientSSLError():
-            reason = f"no TLS connection came about ({printable(error.os_error.strerror or error.os_error)})"
+            reason = f"no TLS connection came about ({printable(_tls_reason(error.os_error))})"
         case aiohttp.ClientProxyConnectionError() | aiohttp.ClientHttpProxyError():
             reason = "the proxy refused or cannot be reached"
             hints = ("nothing was sent; look at HTTPS_PROXY and NO_PROXY",)
@@ -74,6 +74,12 @@ def why_unreachable(error: BaseException, url: str) -> TokenEndpointUnreachable:
         case _:
             reason = printable(type(error).__name__)
     return TokenEndpointUnreachable(f"{host} cannot be reached: {reason}", hint=hints)
+
+
+def _tls_reason(error: OSError) -> str:
+    """Return OpenSSL's reason in words, without the place in Python's own source that `str` shows."""
+    reason = getattr(error, "reason", None)
+    return reason.replace("_", " ").lower() if isinstance(reason, str) else error.strerror or type(error).__name__
 
 
 def _verify_message(error: aiohttp.ClientConnectorCertificateError) -> str:

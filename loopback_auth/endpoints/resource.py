@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -91,7 +92,22 @@ async def get(registration: ClientRegistration, url: str, access_token: Secret) 
             )
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         host = printable(urlsplit(url).netloc, 100)
-        raise ResourceError(f"{host} does not answer ({printable(type(error).__name__)})") from error
+        raise ResourceError(f"{host} does not answer: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """Return in plain words why there is no answer."""
+    match error:
+        case TimeoutError():
+            return "it takes too long"
+        case aiohttp.ClientConnectorCertificateError():
+            return "its certificate is not trusted"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known (DNS)"
+        case aiohttp.ClientConnectorError():
+            return os.strerror(error.os_error.errno).lower() if error.os_error.errno else "no connection"
+        case _:
+            return "the connection broke"
 
 
 async def company(registration: ClientRegistration, access_token: Secret) -> Company | None:

@@ -29,7 +29,8 @@ def open_browser(
     command = browser_command(environ)
     if isinstance(command, str):
         return command
-    command = [word.replace("%s", url) for word in command] if "%s" in command else [*command, url]
+    in_place = [word.replace("%s", url) for word in command]
+    command = in_place if in_place != command else [*command, url]
     if os.name == "nt" and command[0] == "":
         os.startfile(url)  # type: ignore[attr-defined,unused-ignore]  # noqa: S606 (Windows only: its way to open an address)
         return None

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -53,8 +53,9 @@ def parse_pasted(text: str, redirect_uri: RedirectURI) -> PastedRedirect:
     bare = address.partition("://")[2] if "://" in address else address
     place, has_query, rest = bare.partition("?")
     if place != expected and f"{place}/" != expected:
-        begins = printable(urlsplit(address).netloc or address, 60)
-        raise RedirectRejected(f"the address should begin with {redirect_uri.text}, and yours is at {begins}")
+        # without a scheme it may be the code alone, which is not repeated
+        found = f"yours is at {printable(urlsplit(address).netloc, 60)}" if "://" in address else "this is no address"
+        raise RedirectRejected(f"the address should begin with {redirect_uri.text}, and {found}")
     if not has_query:
         raise RedirectRejected("the address ends before its ?: copy all of it, to its end")
     return PastedRedirect(Secret(rest.partition("#")[0]))
@@ -63,8 +64,9 @@ def parse_pasted(text: str, redirect_uri: RedirectURI) -> PastedRedirect:
 class Terminal:
     """The terminal as a place to paste into. Made by `open`, which also gives the terminal back as it was."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, stopping: Callable[[], None]) -> None:
         self._descriptor = descriptor
+        self._stopping = stopping
         self._pastes: asyncio.Queue[str] = asyncio.Queue()
         self._typed = ""
         self._settling: asyncio.TimerHandle | None = None
@@ -74,9 +76,9 @@ class Terminal:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, descriptor: int = 0) -> AsyncIterator[Terminal]:
-        """Read pastes from a terminal while this lasts. On Windows nothing is read."""
-        terminal = cls(descriptor)
+    async def open(cls, descriptor: int = 0, *, stopping: Callable[[], None] = lambda: None) -> AsyncIterator[Terminal]:
+        """Read pastes from a terminal while this lasts; `stopping` is called at Ctrl-Z. On Windows nothing is read."""
+        terminal = cls(descriptor, stopping)
         if sys.platform == "win32":
             yield terminal
             return
@@ -134,6 +136,7 @@ class Terminal:
 
     def _stop(self) -> None:
         """Ctrl-Z: the shell gets its terminal as it was; `fg` lets us take it again."""
+        self._stopping()
         self._give_back()
         os.kill(os.getpid(), signal.SIGSTOP)
 

@@ -83,7 +83,7 @@ class LoopbackServer:
     @classmethod
     @asynccontextmanager
     async def open(cls, redirect_uri: RedirectURI, tls: ssl.SSLContext | None = None) -> AsyncIterator[LoopbackServer]:
-        """Listen on the redirect URI, with `tls` for an https one; on leaving, let the last page finish and close.
+        """Listen on the redirect URI, with `tls` for an https one; on leaving, let the answers under way finish.
 
         Raises PortTaken, ConfigurationError.
         """
@@ -99,7 +99,6 @@ class LoopbackServer:
             finally:
                 for redirect in server._open:
                     redirect.reject()
-                await server._last_page_fetched()
         finally:
             await runner.cleanup()
             for listening in sockets:
@@ -124,7 +123,8 @@ class LoopbackServer:
         """Wait for the next request that may be the redirect: for its path, or for another with a code in it."""
         return await self._redirects.get()
 
-    async def _last_page_fetched(self) -> None:
+    async def last_page_fetched(self) -> None:
+        """Wait until the browsers have the page they were sent to, `LAST_PAGE_TIMEOUT` at most."""
         try:
             await asyncio.wait_for(self._all_fetched.wait(), LAST_PAGE_TIMEOUT)
         except TimeoutError:
@@ -135,7 +135,7 @@ class LoopbackServer:
             return _bare(405, {"Allow": "GET"})
         if request.headers.getall("Host", []) != [self.redirect_uri.authority]:  # a rebound name is not us
             return _page("rejected")
-        if request.headers.get("Origin", "null") != "null":  # a script of another page, never a navigation
+        if set(request.headers.getall("Origin", [])) - {"null"}:  # a script of another page, never a navigation
             return _page("rejected")
         if "prefetch" in request.headers.get("Sec-Purpose", "") or "prefetch" in request.headers.get("Purpose", ""):
             return _bare(503)

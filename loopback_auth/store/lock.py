@@ -37,7 +37,10 @@ class FileLock:
             descriptor = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
-            raise StoreUnsafe(f"the lock {printable(self._path)} cannot be opened: {reason}") from error
+            shown = printable(self._path)
+            raise StoreUnsafe(
+                f"the lock {shown} cannot be opened: {reason}", hint=f"look at it: ls -l {shown}"
+            ) from error
         try:
             check(os.fstat(descriptor), self._path)
             _take(descriptor)

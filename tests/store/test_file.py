@@ -168,7 +168,8 @@ def test_another_users_store_is_refused_before_anything_is_written(store: FileSt
     store.save(account())
     before = names(folder / "default")
     os.chown(folder, planted.STRANGER, -1)
-    for call in (lambda: store.prove("default"), lambda: store.save(account())):
+    calls: list[Callable[[], object]] = [lambda: store.prove("default"), lambda: store.save(account())]
+    for call in calls:
         with pytest.raises(StoreUnsafe, match=f"belongs to user id {planted.STRANGER}"):
             call()
     assert names(folder / "default") == before
