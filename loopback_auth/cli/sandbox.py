@@ -87,7 +87,7 @@ async def _serve(settings: SandboxSettings, *, quiet: bool) -> None:
         raise ConfigurationError(f"the sandbox's state cannot be used: {error}") from error
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            raise ConfigurationError(f"the sandbox cannot run: {error.strerror}") from error
+            raise ConfigurationError(f"the sandbox cannot run: {os.strerror(error.errno or 0).lower()}") from error
         raise PortTaken(
             f"port {settings.port} is taken by {who_holds(settings.port)}",
             hint="stop that program, or choose another port: --port, and LOOPBACK_AUTH_SANDBOX_PORT for login",

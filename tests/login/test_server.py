@@ -162,18 +162,15 @@ ANSWERS: dict[str, tuple[Callable[[], web.Response | None], int]] = {
     "invalid-grant": (_json(400, '{"error": "invalid_grant", "error_description": "spent"}'), 4),
     "invalid-client": (_json(401, '{"error": "invalid_client"}'), 3),
     "invalid-request": (_json(400, '{"error": "invalid_request"}'), 3),
-    "bare-401": (_json(401, ""), 3),
     "not-found": (lambda: web.Response(status=404, text="<h1>Not here</h1>", content_type="text/html"), 3),
     "redirect": (_json(307, "", Location="https://elsewhere.example/token"), 3),
     "too-many": (_json(429, ""), 9),
     "busy": (_json(503, "", Retry_After="7"), 9),
     "internal": (_json(500, ""), 10),
-    "bad-gateway": (_json(502, ""), 10),
     "busy-or-broken": (_json(503, ""), 10),
     "dropped": (lambda: None, 10),
     "a-page": (lambda: web.Response(text="<h1>Welcome</h1>", content_type="text/html"), 10),
     "no-token": (_json(200, '{"access_token": 5}'), 10),
-    "a-list": (_json(200, "[]"), 10),
 }
 
 

@@ -31,11 +31,6 @@ NOT_SHOWN = {
     r"the folder of .* cannot be made: .*": "setup asks on a terminal first",
     r".* cannot be removed: .*": "a disk that turns read-only in the middle",
     r".* cannot be looked at: .*": "root sees all",
-    r"the sandbox cannot run: .*": "the same for the sandbox alone",
-    r".* belongs to user id .*, and this program runs as user id .*": "store_strangers.session, played by root",
-    r"ports below 1024 need root; .*": "port_low.session, played by a plain user",
-    r"this user may not listen on port .*": "port_low.session, played by a plain user",
-    r"the sandbox cannot run on port .*: .*": "port_low.session, played by a plain user",
     # on a terminal: held by the tests that drive one
     r"what was pasted is not the redirect of this login: .*": "a terminal",
     r"not logged in: the answer was no": "a terminal",
