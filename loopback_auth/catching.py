@@ -151,7 +151,7 @@ async def first_code(catch: Catch, connecting: asyncio.Task[None], timeout: floa
                     waiting.discard(connecting)
     except TimeoutError:
         raise LoginTimedOut(
-            f"no redirect arrived within {timeout:.0f} seconds",
+            f"no redirect arrived within {timeout:.0f} s",
             hint="nothing was spent; run the login again and click Allow in time, or give it longer with --timeout 15m",
         ) from None
     finally:

@@ -59,7 +59,7 @@ async def locked(store: Store, name: str, timeout: float = LOCK_TIMEOUT) -> Asyn
         while not lock.try_acquire():
             if time.monotonic() >= deadline:
                 raise StoreBusy(
-                    f"another process is working on account {name} and did not finish within {timeout:.0f} seconds",
+                    f"another process is working on account {name} and did not finish within {timeout:.0f} s",
                     hint="nothing was spent; try again, or look for a loopback-auth process that hangs",
                 )
             await asyncio.sleep(pause)

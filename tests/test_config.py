@@ -335,7 +335,7 @@ def any_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @given(TABLES.map(lambda table: tomlkit.dumps(table).encode(errors="surrogatepass")) | st.binary())
-@settings(max_examples=300)
+@settings(max_examples=150)
 @example(b"[clients.a]\nclient_secret = { file = '~\\u0000' }\n".replace(b"'", b'"'))
 @example(b'[clients.a]\nca_file = "~\\u0000"\n')
 def test_any_file_is_a_configuration_or_an_error(any_home: Path, content: bytes) -> None:

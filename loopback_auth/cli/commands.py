@@ -90,7 +90,8 @@ def run(arguments: list[str]) -> int:
         voice.error(_lowered(error.format_message()), *_usage_hints(error))
         return 2
     except (Interrupted, click.Abort, KeyboardInterrupt) as stopped:
-        voice.error(str(stopped) if isinstance(stopped, Interrupted) else "interrupted")
+        if words := str(stopped) if isinstance(stopped, Interrupted) else "interrupted":
+            voice.error(words)
         return 128 + (stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT)
     except BrokenPipeError:
         # Whoever read our output has gone: that is not our failure; Python must not try to flush once more.

@@ -59,7 +59,10 @@ def command(**flags: Any) -> None:
         )
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
-    signals.run(_serve(settings, quiet=flags["quiet"]))
+    try:
+        signals.run(_serve(settings, quiet=flags["quiet"]))
+    except signals.Interrupted as stopped:  # the way to stop it: nothing went wrong
+        raise signals.Interrupted(stopped.number, "") from None
 
 
 def _client(client_id: str | None, secret_file: Path | None) -> dict[str, Any]:

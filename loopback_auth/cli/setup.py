@@ -48,7 +48,7 @@ def interview(configuration: config.Configuration, account: str, server_name: st
     expected = configuration.accounts.get(account)
     name = expected.client if expected else None
     before = configuration.clients.get(name, config.Client()) if name else config.Client()
-    voice.note(f"Four answers about account {voice.bold(account)}, kept in {printable(configuration.path)}:")
+    voice.note(f"About account {voice.bold(account)}; the answers are kept in {printable(configuration.path)}:")
     server = _server(configuration, server_name or None, before.server or DEFAULT)
     client_id = _client_id(configuration, server, before, name)
     secret = _secret(server, before, client_id)

@@ -31,13 +31,17 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
                 f"the {name} {printable(path)} cannot be read: {os.strerror(error.errno or 0).lower()}",
                 hint="see --certificate and --private-key",
             ) from error
-    try:
-        context.load_cert_chain(certificate, private_key, password=_no_password)
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigurationError(
-            f"{printable(certificate)} and {printable(private_key)} are no certificate and its private key",
-            hint="both in PEM, the key without a passphrase",
-        ) from error
+    for attempts_left in (3, 2, 1, 0):
+        try:
+            context.load_cert_chain(certificate, private_key, password=_no_password)
+            break
+        except (ssl.SSLError, ValueError) as error:
+            if attempts_left:  # OpenSSL reads our own leaf twice, and another login may replace it in between
+                continue
+            raise ConfigurationError(
+                f"{printable(certificate)} and {printable(private_key)} are no certificate and its private key",
+                hint="both in PEM, the key without a passphrase",
+            ) from error
     return context
 
 

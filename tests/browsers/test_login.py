@@ -162,7 +162,7 @@ async def test_closed_tab_times_out(chromium: Browser, machine: Machine, opener:
         await chromium.close()
         _, err = await process.communicate()
     assert process.returncode == 5
-    assert b"no redirect arrived within 2 seconds" in err
+    assert b"no redirect arrived within 2 s" in err
 
 
 async def test_start_page_works_once(browser: Browser, machine: Machine, opener: Opener) -> None:

@@ -252,9 +252,9 @@ async def test_no_answer_in_time_is_an_unknown_outcome(begun: bytes) -> None:
 
     async with listening(silent) as server:
         before = time.monotonic()
-        said = await outcome(server.url, total_timeout=0.3)
+        said = await outcome(server.url, total_timeout=0.8)
         assert said == "the request reached the token endpoint, and then no answer in time"
-        assert 0.25 < time.monotonic() - before < 5
+        assert 0.7 < time.monotonic() - before < 10
 
 
 async def test_a_slow_answer_is_kept_as_far_as_it_came() -> None:
@@ -264,7 +264,7 @@ async def test_a_slow_answer_is_kept_as_far_as_it_came() -> None:
         writer.write(http(TOKENS[:20], length=len(TOKENS)))
         await asyncio.sleep(60)
 
-    async with listening(slow) as server, TokenEndpoint.open(server.url, total_timeout=0.3) as endpoint:
+    async with listening(slow) as server, TokenEndpoint.open(server.url, total_timeout=0.8) as endpoint:
         assert (await endpoint.send(request(server.url))).body == TOKENS[:20]
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from loopback_auth import files
 from loopback_auth.errors import ConfigurationError, StoreUnsafe
 from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
 from tests.store.planted import mode, names, run_hint, symlink
@@ -166,6 +167,28 @@ def test_a_browser_that_trusts_it_is_served(folder: Path, host: str) -> None:
         assert browser.recv(5) == b"hello"
         assert browser.version() in ("TLSv1.2", "TLSv1.3")
     serving.join()
+
+
+def test_a_leaf_that_is_replaced_while_it_is_read(folder: Path, tmp_path: Path) -> None:
+    """OpenSSL reads the file twice: another login that replaces it in between does not end this one."""
+    pem, _ = own_leaf(folder)
+    other = own_leaf(tmp_path / "other")[0].read_bytes()
+    contents = [pem.read_bytes(), other]
+    stop = threading.Event()
+
+    def replace_it_now_and_then() -> None:
+        while not stop.wait(0.001):
+            contents.reverse()
+            files.replace(str(pem), contents[0])
+
+    replacing = threading.Thread(target=replace_it_now_and_then)
+    replacing.start()
+    try:
+        for _ in range(400):
+            server_context(pem, pem)
+    finally:
+        stop.set()
+        replacing.join()
 
 
 def test_the_fingerprint_is_the_one_browsers_show(folder: Path) -> None:

@@ -286,7 +286,7 @@ while True:
 def test_a_killed_process_leaves_a_whole_account(store: FileStore, folder: Path) -> None:
     """kill -9 while it saves: the account can be loaded, and token and generation belong together."""
     store.save(account(refresh_token=Secret("s3kr1t-1")))
-    for _ in range(8):
+    for _ in range(5):
         saving = subprocess.Popen([sys.executable, "-c", SAVING, str(folder)], stdout=subprocess.PIPE)
         assert saving.stdout is not None
         with saving.stdout:

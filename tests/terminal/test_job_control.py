@@ -153,7 +153,7 @@ def test_background_ends_alone(shell: Pty) -> None:
     shell.paste(f"{COMMAND} 1s & wait; echo status=$?")
     shell.says(r"status=\d+\n")
     assert shell.settings() == before
-    assert "no redirect arrived within 1 seconds" in shell.text
+    assert "no redirect arrived within 1 s" in shell.text
 
 
 def test_bash_in_a_real_terminal(tmux: Tmux) -> None:

@@ -54,7 +54,7 @@ def test_quiet(machine: Machine, sandbox: SandboxProcess) -> None:
     assert terminal.said == ""
     terminal = machine.pty("login", "--force", "--timeout", "1s", "-q", BROWSER="true")
     assert terminal.end() == 5
-    assert terminal.text.startswith("loopback-auth: error: no redirect arrived within 1 seconds")
+    assert terminal.text.startswith("loopback-auth: error: no redirect arrived within 1 s")
 
 
 def test_live_line_is_erased(machine: Machine, sandbox: SandboxProcess) -> None:
