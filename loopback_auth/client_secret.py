@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 
 from loopback_auth import files, folders
-from loopback_auth.errors import ConfigurationError
+from loopback_auth.errors import ConfigurationError, StoreUnsafe
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.redirect.browser import SECRET_VARIABLES
 from loopback_auth.secret import Secret
@@ -132,10 +132,12 @@ def _from_keyring(name: str) -> str:
 
 
 def _from_config(name: str, environ: Mapping[str, str]) -> str:
-    path = os.path.join(folders.configuration(environ), "config.toml")
+    path = os.path.realpath(os.path.join(folders.configuration(environ), "config.toml"))
     try:
         secret = tomllib.loads(files.read(path).decode()).get("clients", {}).get(name, {}).get("client_secret")
     except (FileNotFoundError, ValueError, AttributeError) as error:
         reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else printable(error)
         raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
+    except StoreUnsafe as error:
+        raise ConfigurationError(str(error), hint=error.hint) from error
     return secret if isinstance(secret, str) else ""

@@ -166,7 +166,8 @@ def registration(
     client = client or Client()
     server = _server(wanted, client, configuration)
     # The sandbox publishes its credentials: the variables are for servers that do not.
-    client_id = wanted.client_id or server.client_id or wanted.environment_client_id or client.client_id
+    from_environment = wanted.environment_client_id if server.client_id is None else None
+    client_id = wanted.client_id or from_environment or client.client_id or server.client_id
     if not client_id:
         secret = wanted.client_secret or wanted.environment_client_secret or client.client_secret
         raise _keys_missing(server, secret=secret is not None)

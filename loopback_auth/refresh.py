@@ -110,7 +110,7 @@ class TokenSource:
         self, will_do: Callable[[Account], bool], better_than_nothing: Callable[[Account], bool]
     ) -> Account:
         """Return the account if it will do; else refresh it, under its lock, unless another process just has."""
-        from loopback_auth.errors import OutcomeUnknown, ServerUnavailable, TokenEndpointUnreachable
+        from loopback_auth.errors import LoopbackAuthError
         from loopback_auth.spend import locked
 
         account = self._load()
@@ -122,7 +122,7 @@ class TokenSource:
                 return account
             try:
                 return await self._spend(account)
-            except (TokenEndpointUnreachable, ServerUnavailable, OutcomeUnknown) as error:
+            except LoopbackAuthError as error:
                 if better_than_nothing(account):
                     self._warn(error)
                     return account

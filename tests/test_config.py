@@ -297,6 +297,17 @@ def test_a_config_without_secrets_may_be_read_by_all(home: Path, environ: dict[s
     assert config.load(environ).clients["a"].client_secret == {"env": "A"}
 
 
+def test_the_sandbox_takes_a_configured_client(home: Path, environ: dict[str, str]) -> None:
+    """A client of one's own at the sandbox is used; a variable's id is not, since the sandbox publishes its own."""
+    write(home, "[clients.own]\nserver = 'sandbox'\nclient_id = 'mine'\nclient_secret = { env = 'OWN' }\n")
+    loaded = config.load(environ)
+    registration, reference = config.registration(config.Wanted(client="own"), loaded, "default", None)
+    assert (registration.client_id, reference) == ("mine", {"env": "OWN"})
+    wanted = config.Wanted(server="sandbox", environment_client_id="other", environment_client_secret={"env": "OTHER"})
+    registration, reference = config.registration(wanted, loaded, "default", None)
+    assert (registration.client_id, reference) == ("sandbox", {"preset": True})
+
+
 def test_the_sandbox_port_of_the_environment_wins(home: Path, environ: dict[str, str]) -> None:
     """`LOOPBACK_AUTH_SANDBOX_PORT` before config.toml, and checked like it."""
     write(home, "[sandbox]\nport = 9999\n")

@@ -470,15 +470,16 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-@pytest.mark.parametrize("response", ["refused", "429", "503", "500", "html"])
+@pytest.mark.parametrize("response", ["refused", "429", "503", "500", "html", "invalid_grant"])
 async def test_a_failed_refresh_with_a_token_in_hand_is_a_warning(store: FileStore, response: str) -> None:
-    """While the access token is good, a server that is away or confused costs a warning, nothing more."""
+    """While the access token is good, a refresh that fails for any reason costs a warning, nothing more."""
     answers = {
         "429": (http(b"", "429 Slow down"), ServerUnavailable),
         "503": (http(b"", "503 Away", "Retry-After: 5"), ServerUnavailable),
         "500": (http(b"", "500 Error"), OutcomeUnknown),
         "html": (http(b"<html>"), OutcomeUnknown),
         "refused": (b"", TokenEndpointUnreachable),
+        "invalid_grant": (http(b'{"error": "invalid_grant"}', "400 Bad Request"), LoginRequired),
     }
     said, kind = answers[response]
     warnings: list[LoopbackAuthError] = []
