@@ -30,6 +30,8 @@ SYSTEM_PARTS = {  # Debian's package → the commands any of which shows that th
     "libnss3-tools": ("certutil",),
     "openssh-server": ("sshd",),
     "tmux": ("tmux",),
+    "strace": ("strace",),
+    "iproute2": ("ip",),
 }
 
 

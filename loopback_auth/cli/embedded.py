@@ -1,7 +1,7 @@
 """The sandbox inside a command: for an account of the sandbox, when no sandbox is running.
 
-Its state is in a file, and whoever needs the port takes it over when its holder ends: so twenty logins at once, each
-with a sandbox inside, see one sandbox.
+Its state is in a file, and those inside commands share one port: so twenty logins at once, each with a sandbox inside,
+see one sandbox. Where the port cannot be shared it is taken over when its holder ends.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def _keep(port: int, ready: asyncio.Event) -> None:
 
     while True:
         try:
-            async with Sandbox(SandboxSettings(folder=folder(), port=port)):
+            async with Sandbox(SandboxSettings(folder=folder(), port=port, shared=True)):
                 ready.set()
                 await asyncio.Event().wait()
         except StateUnusable as error:

@@ -5,6 +5,7 @@ No redirect is followed and nothing is tried twice: what travels here can be spe
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -73,6 +74,7 @@ class TokenEndpoint:
         """
         self.sent_at = None
         progress = SimpleNamespace(connected=False)
+        await asyncio.sleep(0)  # let the loop hear of it first, if the server has closed the held connection meanwhile
         try:
             async with self._session.post(
                 request.url,

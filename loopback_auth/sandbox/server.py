@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 import traceback
@@ -35,6 +36,7 @@ COMPANY: Final = "/resto/rest/core/company"
 # cookies of every program on localhost arrive here too
 _LARGEST_HEADER: Final = 64 * 1024
 _SHUTDOWN_SECONDS: Final = 0.03
+_LEAVING_SECONDS: Final = 0.1
 
 # aiohttp would log request lines, and with them codes
 _SILENT: Final = logging.Logger("loopback_auth.sandbox.silent", level=logging.CRITICAL + 1)
@@ -86,7 +88,7 @@ class Sandbox:
         """
         if self._runner is not None:
             raise RuntimeError("this sandbox is running already")
-        sockets = open_loopback(self.settings.port)
+        sockets = open_loopback(self.settings.port, shared=self.settings.shared)
         try:
             self._port = sockets[0].getsockname()[1]
             self._state = state = State(self.settings.folder, self._clock)
@@ -118,6 +120,10 @@ class Sandbox:
         """Stop listening, close every connection, idle or not, and the state file; twice is harmless."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            if self.settings.shared:  # what was sent to us while we leave is still answered; what is new goes to others
+                for site in list(runner.sites):
+                    await site.stop()
+                await asyncio.sleep(_LEAVING_SECONDS)
             await runner.cleanup()
         state, self._state = self._state, None
         if state is not None:

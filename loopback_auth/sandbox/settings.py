@@ -40,6 +40,8 @@ class SandboxSettings:
         Several sandboxes, one after another or at once, may share it.
     `port`
         on 127.0.0.1 and [::1] alike; 0 is any free port.
+    `shared`
+        let other sandboxes of the same user, which are shared too, listen on the port beside this one (Linux).
     `https`
         serve with a self-signed certificate for localhost, 127.0.0.1 and ::1, kept in `folder`.
     `code_lifetime`, `access_token_lifetime`
@@ -60,6 +62,7 @@ class SandboxSettings:
 
     folder: Path
     port: int = DEFAULT_PORT
+    shared: bool = False
     https: bool = False
     code_lifetime: float = 30
     access_token_lifetime: int = 3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import errno
 import socket
 import ssl
@@ -57,14 +58,29 @@ async def test_without_ipv6(settings: SandboxSettings, monkeypatch: pytest.Monke
     """Where the host has no IPv6, IPv4 alone is served."""
     real = sockets._listen
 
-    def without(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    def without(family: socket.AddressFamily, host: str, port: int, shared: bool) -> socket.socket:
         if family == socket.AF_INET6:
             raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
-        return real(family, host, port)
+        return real(family, host, port, shared)
 
     monkeypatch.setattr(sockets, "_listen", without)
     async with Sandbox(settings) as sandbox, Visitor(sandbox) as visitor:
         assert (await visitor.company()).status == 401
+
+
+async def test_shared_port(settings: SandboxSettings) -> None:
+    """Sandboxes that are shared listen on one port together; one that is not keeps the port to itself."""
+    shared = dataclasses.replace(settings, shared=True)
+    async with Sandbox(shared) as first, Sandbox(dataclasses.replace(shared, port=first.port)) as second:
+        assert second.port == first.port
+        with pytest.raises(OSError, match="in use"):
+            await Sandbox(dataclasses.replace(settings, port=first.port)).start()
+        await first.stop()
+        async with Visitor(second) as visitor:
+            assert (await visitor.company()).status == 401
+    async with Sandbox(settings) as alone:
+        with pytest.raises(OSError, match="in use"):
+            await Sandbox(dataclasses.replace(shared, port=alone.port)).start()
 
 
 @pytest.mark.parametrize(
