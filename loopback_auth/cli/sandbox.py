@@ -97,12 +97,24 @@ async def _serve(settings: SandboxSettings, *, quiet: bool) -> None:
         ) from error
     try:
         voice.note(f"The sandbox is running: {voice.bold(sandbox.base_url)}   Ctrl-C stops it")
-        voice.note("  log in to it from another terminal:  loopback-auth login --server sandbox")
-        if sandbox.certificate is not None:
-            voice.note(f"  its certificate, for --ca-file:      {sandbox.certificate}")
+        voice.note(f"  log in to it from another terminal:  {_login_command(sandbox)}")
         await asyncio.Event().wait()
     finally:
         await sandbox.stop()
+
+
+def _login_command(sandbox: Sandbox) -> str:
+    """Return what to type to log in to this very sandbox."""
+    client_id = sandbox.settings.clients[0].client_id
+    if sandbox.certificate is not None:
+        return (
+            f"loopback-auth login --client-id {printable(client_id)} --ca-file {sandbox.certificate} "
+            f"--authorization-endpoint {sandbox.base_url}oauth2/v1/authorize "
+            f"--token-endpoint {sandbox.base_url}oauth2/v1/token"
+        )
+    port = "" if sandbox.port == config.load().sandbox_port else f"LOOPBACK_AUTH_SANDBOX_PORT={sandbox.port} "
+    client = "" if client_id == "sandbox" else f" --client-id {printable(client_id)}"
+    return f"{port}loopback-auth login --server sandbox{client}"
 
 
 def _log(line: LogLine) -> None:

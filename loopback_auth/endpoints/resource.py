@@ -18,6 +18,8 @@ from loopback_auth.text import printable
 
 TIMEOUT = 60.0
 """Seconds for a whole request."""
+COMPANY_TIMEOUT = 10.0
+"""Seconds for the question whose data it is: a login may be waiting for it with tokens that are not stored yet."""
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer."""
 
@@ -67,14 +69,16 @@ def resource_url(server: AuthorizationServer, path: str) -> str:
     return url
 
 
-async def get(registration: ClientRegistration, url: str, access_token: Secret) -> ResourceAnswer:
+async def get(
+    registration: ClientRegistration, url: str, access_token: Secret, *, timeout: float = TIMEOUT
+) -> ResourceAnswer:
     """Send one GET, follow nothing, and return the answer whatever its status. Raises ResourceError: none came."""
     headers = {"Authorization": f"Bearer {access_token.reveal()}", "Accept": "application/json"}
     try:
         async with (
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=tls_context(registration.ca_file)),
-                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+                timeout=aiohttp.ClientTimeout(total=timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
             ) as session,
             session.get(url, headers=headers, proxy=proxy_for(url), allow_redirects=False) as response,
@@ -118,7 +122,8 @@ async def company(registration: ClientRegistration, access_token: Secret) -> Com
     server = registration.server
     if server.api_base is None or server.company_path is None:
         return None
-    answer = await get(registration, resource_url(server, server.company_path), access_token)
+    url = resource_url(server, server.company_path)
+    answer = await get(registration, url, access_token, timeout=COMPANY_TIMEOUT)
     if answer.status != 200:
         raise ResourceError(f"{printable(server.company_path)} answered HTTP {answer.status}", status=answer.status)
     return parse_companies(answer.body)
