@@ -25,10 +25,13 @@ STATUS: dict[Page, int] = {
 
 @cache
 def render(page: Page) -> tuple[bytes, dict[str, str]]:
-    """Return the page in UTF-8 and its headers. Its one style sheet is inside, allowed by its digest."""
+    """Return the page in UTF-8, in the frame that all share, and its headers: the style is allowed by its digest."""
     folder = files(__name__)
     style = folder.joinpath("style.css").read_text("utf-8")
-    html = folder.joinpath(f"{page}.html").read_text("utf-8").replace("/* style.css */", style)
+    content = folder.joinpath(f"{page}.html").read_text("utf-8")
+    title = content.partition("<h1>")[2].partition("</h1>")[0]
+    html = folder.joinpath("frame.html").read_text("utf-8").replace("/* style.css */", style)
+    html = html.replace("<!-- title -->", title).replace("<!-- content -->\n", content)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
     policy = (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
