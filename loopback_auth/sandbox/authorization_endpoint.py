@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from .grants import Answer, Registration, SandboxAuthorizationServer, SandboxCodeGrant
+from .grants import Answer, SandboxAuthorizationServer, SandboxCodeGrant
 from .log import printable
+from .models import Registration
 from .parameters import MalformedParameters, Parameters, ParsedRequest, parse_form
 from .refusals import OAuth2Error, words_of
 from .rendering import Markup, fragment, joined, page
