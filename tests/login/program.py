@@ -25,6 +25,8 @@ from urllib.parse import urlsplit
 
 import loopback_auth
 
+from ..ended import Ended
+
 ROOT = Path(loopback_auth.__file__).resolve().parents[1]
 MARKER = "s3kr1t-"
 """In every secret that a test makes up."""
@@ -43,28 +45,6 @@ cat /proc/$$/environ >environ
 ls -l /proc/$$/fd >files
 : >done
 """
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended."""
-
-    arguments: tuple[str, ...]
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def errors(self) -> list[str]:
-        return re.findall(r"^loopback-auth: error: (.*)$", self.stderr, re.MULTILINE)
-
-    @property
-    def hints(self) -> list[str]:
-        return re.findall(r"^loopback-auth: hint: (.*)$", self.stderr, re.MULTILINE)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
 
 
 @dataclass(frozen=True)
@@ -132,7 +112,7 @@ class Running:
         async with asyncio.timeout(PATIENCE):
             status = await self.process.wait()
             await asyncio.gather(*self._reading)
-        return Ended(self._arguments, status, self._said[1].decode(), self._said[2].decode())
+        return Ended(status, self._said[1].decode(), self._said[2].decode(), self._arguments)
 
     async def stop(self) -> Ended:
         """End it by force, if it still runs."""

@@ -16,7 +16,8 @@ import pytest
 
 from loopback_auth.sandbox import Sandbox
 
-from .program import Ended, Program
+from ..ended import Ended
+from .program import Program
 from .strict import StrictServer
 from .visits import few_at_a_time
 from .wire import arrive, ask, to_redirect

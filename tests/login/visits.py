@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from tests.walker import Walker, walk
 
-from .program import Ended, Program
+from ..ended import Ended
+from .program import Program
 from .wire import Answer, arrive, to_redirect
 
 _T = TypeVar("_T")

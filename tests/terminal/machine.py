@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import loopback_auth
 
+from ..ended import Ended
 from ..walker import Walker
 from .ptys import PATIENCE, Pty
 from .tmux import Tmux
@@ -29,27 +29,6 @@ ROOT = Path(loopback_auth.__file__).resolve().parents[1]
 MARK = "s3kr1t-"
 """In every secret that a test makes up: the house fails a test that prints one."""
 TOKEN_REQUEST = "POST /resto/oauth2/v1/token"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A command that has ended, off a terminal."""
-
-    status: int
-    stdout: str
-    stderr: str
-
-    @property
-    def errors(self) -> list[str]:
-        return re.findall(r"^loopback-auth: error: (.*)$", self.stderr, re.MULTILINE)
-
-    @property
-    def hints(self) -> list[str]:
-        return re.findall(r"^loopback-auth: hint: (.*)$", self.stderr, re.MULTILINE)
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout)
 
 
 @dataclass

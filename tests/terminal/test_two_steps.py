@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from .machine import MARK, Ended, Machine, SandboxProcess, redirect_of
+from ..ended import Ended
+from .machine import MARK, Machine, SandboxProcess, redirect_of
 from .test_paste import FORMS, code_of, state_of
 
 
