@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import quote_plus
@@ -22,6 +23,8 @@ from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.secret import Secret
 from loopback_auth.text import printable
 
+ANSWER_LIMIT = 64 * 1024
+"""Bytes of a token answer that are read, and kept."""
 LIFETIME_LIMIT = 10 * 365 * 24 * 3600
 """Seconds: a longer `expires_in` is cut to this, so that no arithmetic on it can overflow."""
 
@@ -53,6 +56,7 @@ class TokenSet:
     """
 
     access_token: Secret
+    """Empty where the answer broke off before it, and the refresh token had come."""
     refresh_token: Secret | None
     expires_in: int | None
     scope: str | None
@@ -123,7 +127,7 @@ def _octets(client_secret: Secret) -> bytes:
 
 
 def parse_token_response(answer: TokenAnswer) -> TokenSet:
-    """Judge an answer of the token endpoint.
+    """Judge an answer of the token endpoint. One that broke off is good if its refresh token came whole.
 
     Raises LoginRequired (`invalid_grant`), ServerUnavailable (429, 503), TokenEndpointError (the client or the
     request was refused: nothing spent), OutcomeUnknown (what was sent may be spent).
@@ -140,6 +144,7 @@ def parse_token_response(answer: TokenAnswer) -> TokenSet:
         raise ServerUnavailable(
             f"the token endpoint asks to come back later (HTTP {answer.status})",
             hint="nothing was spent" + _later(answer.retry_after),
+            retry_after=answer.retry_after,
             **details,
         )
     if answer.status >= 500:
@@ -168,16 +173,62 @@ def parse_token_response(answer: TokenAnswer) -> TokenSet:
     )
 
 
+def tokens_in(body: bytes) -> TokenSet | None:
+    """Return the tokens that a body holds, whatever came with it; None where there are none."""
+    try:
+        return parse_token_response(TokenAnswer(200, body))
+    except OutcomeUnknown:
+        return None
+
+
 def _later(retry_after: str | None) -> str:
     return f"; try again after {printable(retry_after, 40)} seconds" if (retry_after or "").isdigit() else "; try later"
 
 
+_GZIP = b"\x1f\x8b"
+
+
 def _members(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a body; of one that broke off, the members that came whole, if tokens are among them.
+
+    A body that was compressed, though nobody asked for that, is taken as what it holds.
+    """
+    if body.startswith(_GZIP):
+        try:
+            body = zlib.decompressobj(wbits=31).decompress(body, ANSWER_LIMIT)
+        except zlib.error:
+            return None
     try:
         members = json.loads(body, parse_int=float)  # int raises on more than 4,300 digits
     except (ValueError, RecursionError):
-        return None
+        members = _whole_members(body.decode("utf-8", errors="replace"))
+        return members if isinstance(members.get("refresh_token"), str) else None
     return members if isinstance(members, dict) else None
+
+
+def _whole_members(text: str) -> dict[str, Any]:
+    """Return the members at the beginning of a JSON object that breaks off."""
+    decoder = json.JSONDecoder(parse_int=float)
+    members: dict[str, Any] = {}
+    separator, position = "{", 0
+    try:
+        while text[(position := _skip_space(text, position))] == separator:
+            name, position = decoder.raw_decode(text, _skip_space(text, position + 1))
+            if not isinstance(name, str) or text[(position := _skip_space(text, position))] != ":":
+                break
+            value, position = decoder.raw_decode(text, _skip_space(text, position + 1))
+            if isinstance(value, float) and position == len(text):
+                break  # 36 of 3600
+            members[name], separator = value, ","
+    except (ValueError, IndexError, RecursionError):
+        pass
+    return members
+
+
+def _skip_space(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\t", "\n", "\r"):
+        position += 1
+    return position
 
 
 def _text(members: dict[str, Any] | None, name: str) -> str | None:
@@ -186,16 +237,15 @@ def _text(members: dict[str, Any] | None, name: str) -> str | None:
 
 
 def _token_set(members: dict[str, Any] | None, answer: TokenAnswer) -> TokenSet:
-    access_token = _text(members, "access_token")
-    if members is None or not access_token:
+    access_token, refresh_token = _text(members, "access_token"), _text(members, "refresh_token")
+    if members is None or not (access_token or refresh_token):
         kind = printable(answer.content_type.partition(";")[0], 40) or "no content type"
         raise OutcomeUnknown(
-            f"the token endpoint said yes (HTTP {answer.status}) without an access token "
-            f"({len(answer.body)} bytes of {kind}): the wrong address, or a page in between"
+            f"the token endpoint said yes (HTTP {answer.status}) without tokens "
+            f"({len(answer.body)} bytes of {kind}): a wrong address, or a page in between"
         )
-    refresh_token = _text(members, "refresh_token")
     return TokenSet(
-        access_token=Secret(access_token),
+        access_token=Secret(access_token or ""),
         refresh_token=Secret(refresh_token) if refresh_token else None,
         expires_in=_lifetime(members.get("expires_in")),
         scope=_text(members, "scope"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -171,7 +172,6 @@ def test_any_success_with_tokens_is_a_success(status: int) -> None:
         b'"s3kr1t-access"',
         b"{}",
         b'{"access_token": ""}',
-        b'{"access_token": null, "refresh_token": "s3kr1t-refresh"}',
         b'{"access_token": ["s3kr1t-access"]}',
         b'{"access_token": "s3kr1t-access", "refresh_tok',
         b"<!doctype html><title>Sign in to the Wi-Fi</title>",
@@ -190,8 +190,8 @@ def test_a_success_without_tokens_is_an_unknown_outcome(body: bytes, status: int
     assert type(error) is OutcomeUnknown
     assert error.exit_status == 10
     assert str(error) == (
-        f"the token endpoint said yes (HTTP {status}) without an access token ({len(body)} bytes of text/html): "
-        "the wrong address, or a page in between"
+        f"the token endpoint said yes (HTTP {status}) without tokens ({len(body)} bytes of text/html): "
+        "a wrong address, or a page in between"
     )
 
 
@@ -324,6 +324,65 @@ def test_any_answer_gives_tokens_or_one_of_our_errors(
         assert 200 <= status < 300 or status >= 500 or not isinstance(error, OutcomeUnknown)
     else:
         assert 200 <= status < 300
-        assert tokens.access_token
+        assert tokens.access_token or tokens.refresh_token
         assert tokens.refresh_token is None or tokens.refresh_token
         assert tokens.expires_in is None or 0 <= tokens.expires_in <= LIFETIME_LIMIT
+
+
+TWO = b'{"access_token": "s3kr1t-access", "refresh_token": "s3kr1t-refresh"'
+
+
+@pytest.mark.parametrize(
+    ("body", "access_token", "expires_in"),
+    [
+        (TWO, "s3kr1t-access", None),
+        (TWO + b',\n "expires_in": 36', "s3kr1t-access", None),
+        (TWO + b', "expires_in": 3600, "scope": "a', "s3kr1t-access", 3600),
+        (TWO + b', "expires_in": 3600}<html>', "s3kr1t-access", 3600),
+        (b' { "refresh_token" : "s3kr1t-refresh" , "access_token": "s3k', "", None),
+        (b'{"refresh_token": "s3kr1t-refresh", "access_token": null}', "", None),
+        (b'{"x": {"refresh_token": "s3kr1t-no"}, "refresh_token": "s3kr1t-refresh"', "", None),
+        (gzip.compress(TWO + b', "expires_in": 7}'), "s3kr1t-access", 7),
+        (gzip.compress(TWO + b', "x": "' + bytes(range(32, 127)) * 50)[:120], "s3kr1t-access", None),
+        (gzip.compress(TWO + b', "x": "' + b"x" * 10_000_000 + b'"}'), "s3kr1t-access", None),
+    ],
+)
+def test_an_answer_that_broke_off_behind_the_refresh_token(body: bytes, access_token: str, expires_in: object) -> None:
+    """What works once has come whole, so the answer is good, as far as it goes; compressed or not."""
+    tokens = parse_token_response(TokenAnswer(200, body))
+    assert tokens.refresh_token == Secret("s3kr1t-refresh")
+    assert (tokens.access_token, tokens.expires_in) == (Secret(access_token), expires_in)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"access_token": "s3kr1t-access", "refresh_token": "s3kr1t-ref',
+        b'{"access_token": "s3kr1t-access", "refresh_token"',
+        b'{"access_token": "s3kr1t-access", "expires_in": 3600',
+        b'{"x": {"refresh_token": "s3kr1t-refresh"}, "access_token": "s3kr1t-ac',
+        b'["refresh_token", "s3kr1t-refresh"',
+        b'{"refresh_token" "s3kr1t-refresh"',
+        b'{"refresh_token": ["s3kr1t-refresh"',
+        b'{"a": ' * 100_000,
+        gzip.compress(TWO)[:30],
+        b"\x1f\x8b nonsense",
+    ],
+)
+def test_an_answer_that_broke_off_before_it(body: bytes) -> None:
+    """Without a whole refresh token a broken answer is an unknown outcome, whatever else it holds."""
+    with pytest.raises(OutcomeUnknown):
+        parse_token_response(TokenAnswer(200, body))
+
+
+@given(st.integers(0, 200))
+def test_wherever_an_answer_breaks_off(length: int) -> None:
+    """At any byte: the refresh token as it was sent, or an unknown outcome; never a piece of it."""
+    whole = TWO + b', "expires_in": 3600, "token_type": "Bearer"}'
+    try:
+        tokens = parse_token_response(TokenAnswer(200, whole[:length]))
+    except OutcomeUnknown:
+        assert length < len(TWO)
+    else:
+        assert tokens.refresh_token == Secret("s3kr1t-refresh")
+        assert tokens.expires_in in (None, 3600)
