@@ -11,7 +11,7 @@ import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
 from loopback_auth import client_secret, folders
@@ -34,10 +34,13 @@ from loopback_auth.oauth.servers import (
     presets,
     sandbox_at,
 )
-from loopback_auth.refresh import MIN_VALIDITY, TokenSource
-from loopback_auth.store.base import Account, SecretReference, Store
+from loopback_auth.store.base import Account, Lock, SecretReference, Store
 from loopback_auth.store.file import FileStore
 from loopback_auth.text import printable
+from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY
+
+if TYPE_CHECKING:
+    from loopback_auth.refresh import TokenSource
 
 AUTH_METHODS: tuple[str, ...] = get_args(TokenEndpointAuthMethod)
 
@@ -122,14 +125,22 @@ def token_source(
     *,
     min_validity: float = MIN_VALIDITY,
     warn: Callable[[LoopbackAuthError], None] = lambda _error: None,
+    waiting: Callable[[LoopbackAuthError, float], None] = lambda _error, _seconds: None,
+    lock: Lock | None = None,
+    lock_timeout: float = LOCK_TIMEOUT,
 ) -> TokenSource:
     """Return the source of an account's access tokens: what was stored by `login`, no flags and no config needed."""
+    from loopback_auth.refresh import TokenSource  # and aiohttp, which most commands do without
+
     return TokenSource(
         account,
         store or open_store(),
         client_secret=lambda stored: client_secret.fetch(stored.client_secret, stored.registration),
         min_validity=min_validity,
         warn=warn,
+        waiting=waiting,
+        lock=lock,
+        lock_timeout=lock_timeout,
     )
 
 

@@ -18,13 +18,19 @@
     ├── WrongAccount                         7   somebody else's tokens than expected
     └── StoreError                           8
         ├── StoreNotWritable                 8
+        │   └── TokensNotStored              8   received, kept as they came, to be stored by the next command
         ├── StoreBusy                        8
+        │   └── Overtaken                    8   another process was faster; whoever catches it looks again
         └── StoreUnsafe                      8   permissions, owner, links
 
 Text from outside goes through `text.printable` before it is put into a message; no message holds a secret.
 """
 
 from __future__ import annotations
+
+TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class LoopbackAuthError(Exception):
@@ -118,9 +124,16 @@ class LoginRequired(TokenEndpointError):
 
 
 class ServerUnavailable(TokenEndpointError):
-    """The token endpoint asks to come back later (429, 503). Nothing was spent."""
+    """The token endpoint asks to come back later (429, 503): `retry_after` is that header as received.
+
+    Nothing was spent.
+    """
 
     exit_status = 9
+
+    def __init__(self, message: str, *, retry_after: str | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.retry_after = retry_after
 
 
 class TokenEndpointUnreachable(LoopbackAuthError):
@@ -165,8 +178,21 @@ class StoreNotWritable(StoreError):
     """A token set could not be written: disk full, read-only, permissions."""
 
 
+class TokensNotStored(StoreNotWritable):
+    """The tokens came and could not be stored. The answer is kept as it came; the next command stores it."""
+
+    def __init__(self, message: str, *, account: object, hint: str | tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.account = account
+        """The account with its new tokens (`loopback_auth.store.base.Account`)."""
+
+
 class StoreBusy(StoreError):
     """Another process holds the account's lock and did not let go in time."""
+
+
+class Overtaken(StoreBusy):
+    """Another process is about to spend what this one was about to: nothing was sent, look again."""
 
 
 class StoreUnsafe(StoreError):

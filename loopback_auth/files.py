@@ -1,12 +1,13 @@
 """Private files: folders 0700, files born 0600, replaced whole, durable, and looked at before they are read.
 
-On the way of every `token`, so nothing but `os`, `stat` and our errors is imported.
+On the way of every `token`, so nothing but `os`, `stat`, `sys` and our errors is imported.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from loopback_auth.errors import StoreNotWritable, StoreUnsafe
 from loopback_auth.text import printable
@@ -14,7 +15,12 @@ from loopback_auth.text import printable
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a file's place must not hold us
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
 _POSIX = os.name == "posix"
+OPEN = os.O_RDWR | _NOFOLLOW | _NONBLOCK | _CLOEXEC | _BINARY
+"""Flags that open a private file for reading and writing."""
+CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC | _BINARY
+"""Flags that create one, and fail where something is there already."""
 
 
 def read(path: str, limit: int = 1 << 20) -> bytes:
@@ -24,14 +30,11 @@ def read(path: str, limit: int = 1 << 20) -> bytes:
     Raises FileNotFoundError, or StoreUnsafe with the command that mends it.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW | _NONBLOCK | _CLOEXEC | _BINARY)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreUnsafe(
-            f"{printable(path)} cannot be opened: {_reason(error)}",
-            hint=f"look at it: ls -l {printable(path)}",
-        ) from error
+        raise unsafe(path, error) from error
     try:
         check(os.fstat(descriptor), path)
         content = b""
@@ -42,6 +45,12 @@ def read(path: str, limit: int = 1 << 20) -> bytes:
     if len(content) > limit:
         raise StoreUnsafe(f"{printable(path)} is larger than {limit} bytes: this program did not write it")
     return content
+
+
+def unsafe(path: str, error: OSError) -> StoreUnsafe:
+    """Return the error of a file that is there and cannot be opened."""
+    shown = printable(path)
+    return StoreUnsafe(f"{shown} cannot be opened: {_reason(error)}", hint=f"look at it: ls -l {shown}")
 
 
 def check(status: os.stat_result, path: str) -> None:
@@ -62,15 +71,28 @@ def check(status: os.stat_result, path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder for this user alone (0700), with the folders above it. Raises StoreNotWritable or StoreUnsafe."""
+    """Make a folder for this user alone (0700), with the folders above it, durably.
+
+    Raises StoreNotWritable or StoreUnsafe.
+    """
     try:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
+        if not _make_folder(path):
             check_folder(path)
     except OSError as error:
         raise StoreNotWritable(f"the folder {printable(path)} cannot be made: {_reason(error)}") from error
+
+
+def _make_folder(path: str) -> bool:
+    """Make a folder, with those above it, durably; return whether it was not there. Raises OSError."""
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        _make_folder(above)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        return False
+    sync_folder(above)
+    return True
 
 
 def check_folder(path: str) -> None:
@@ -105,24 +127,20 @@ def replace(path: str, content: bytes) -> None:
     Raises StoreNotWritable; the old content is there then, and nothing is left beside it.
     """
     new = f"{path}.{os.getpid()}.new"
-    try:
-        _remove(new)  # of an earlier process with our number, that was killed
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW | _CLOEXEC, 0o600)
+    with writing(path):
+        remove_quietly(new)  # of an earlier process with our number, that was killed
+        descriptor = os.open(new, CREATE, 0o600)
         try:
             try:
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
+                write_all(descriptor, content)
+                sync(descriptor)
             finally:
                 os.close(descriptor)
             os.replace(new, path)
         except BaseException:
-            _remove(new)
+            remove_quietly(new)
             raise
         sync_folder(os.path.dirname(path))
-    except OSError as error:
-        raise StoreNotWritable(f"{printable(path)} cannot be written: {_reason(error)}") from error
 
 
 def remove(path: str) -> bool:
@@ -137,18 +155,54 @@ def remove(path: str) -> bool:
     return True
 
 
+class writing:  # noqa: N801 (used as `with files.writing(path):`; contextlib would cost `token` 2 ms)
+    """Raise StoreNotWritable for whatever the operating system refuses within."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Nothing is held."""
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        """Put it into words."""
+        if isinstance(error, OSError):
+            raise StoreNotWritable(f"{printable(self._path)} cannot be written: {_reason(error)}") from error
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it, however many calls that takes. Raises OSError."""
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync(descriptor: int) -> None:
+    """Make a file's content durable. Raises OSError."""
+    if sys.platform == "darwin":  # fsync leaves it in the drive's own memory there
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:  # a file system that does not know it
+            os.fsync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
 def sync_folder(path: str) -> None:
     """Make renames and removals in a folder durable. Where folders cannot be opened (Windows) nothing is done."""
     if not _POSIX:
         return
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _remove(path: str) -> None:
+def remove_quietly(path: str) -> None:
+    """Remove a file if it is there. Raises OSError."""
     try:
         os.unlink(path)
     except FileNotFoundError:

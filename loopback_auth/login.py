@@ -10,53 +10,33 @@ import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 
 from loopback_auth import clock
 from loopback_auth.catching import catching, first_code
-from loopback_auth.endpoints import resource
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import (
     LoginRequired,
-    LoopbackAuthError,
     OutcomeUnknown,
-    ResourceError,
+    StoreError,
+    StoreNotWritable,
+    TokensNotStored,
     WrongAccount,
 )
-from loopback_auth.oauth.authorization import (
-    AuthorizationCode,
-    build_authorization_request,
-)
-from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
-from loopback_auth.oauth.token import TokenSet, build_code_request
-from loopback_auth.progress import Answered, BrowserOpened, CodeReceived, CompanyUnknown, Progress, Stored
+from loopback_auth.grant import Grant, adopt_left, checked, intent_of, save, with_company
+from loopback_auth.oauth.authorization import AuthorizationCode, build_authorization_request
+from loopback_auth.oauth.registration import parse_redirect_uri
+from loopback_auth.oauth.token import TokenSet, build_code_request, tokens_in
+from loopback_auth.progress import Answered, BrowserOpened, CodeReceived, Progress, Stored
 from loopback_auth.redirect.browser import open_browser
 from loopback_auth.redirect.server import LoopbackServer
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked, spend
-from loopback_auth.store.base import Account, SecretReference, Store
-from loopback_auth.text import printable
+from loopback_auth.store.base import Account, Journal, Store
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds a person has to log in and click Allow."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """What the tokens of a login are for.
-
-    `client_secret` says where the secret will be found at later refreshes. `expected_company` is the id that the tokens
-    must be for; without it, that of the account stored under this name at this server, if there is one; `force` takes
-    any.
-    """
-
-    account: str
-    registration: ClientRegistration
-    client_secret: SecretReference | None
-    expected_company: str | None = None
-    force: bool = False
 
 
 async def login(
@@ -82,10 +62,10 @@ async def login(
     TokenEndpointUnreachable, TokenEndpointError, OutcomeUnknown, WrongAccount, StoreNotWritable.
     """
     registration = grant.registration
-    store.prove(grant.account)
     redirect_uri = parse_redirect_uri(registration.redirect_uri)
     token_endpoint_url = registration.server.token_endpoint
     async with (
+        journal_of(grant, store, now) as journal,
         LoopbackServer.open(redirect_uri, tls) as server,
         TokenEndpoint.open(token_endpoint_url, registration.ca_file) as token_endpoint,
     ):
@@ -109,6 +89,7 @@ async def login(
                 client_secret,
                 grant,
                 token_endpoint,
+                journal,
                 store=store,
                 tell=catch.tell,
                 now=now,
@@ -117,11 +98,32 @@ async def login(
             return await name_company(account, store, tell)
 
 
+@asynccontextmanager
+async def journal_of(grant: Grant, store: Store, now: Callable[[], clock.Moment]) -> AsyncIterator[Journal]:
+    """Prove the store and make it durable that this login is under way, before a person does anything for it.
+
+    Where its tokens came and could not be stored, the journal stays for the next command; else it is cleared. It is the
+    login's own: a person who takes five minutes stands in no refresh's way. Raises StoreError.
+    """
+    await adopt_left(store, grant.account)
+    with store.login_journal(grant.account) as journal:
+        journal.prove()
+        journal.arm(intent_of(grant, now()))
+        try:
+            yield journal
+        except BaseException as error:
+            if isinstance(error, WrongAccount) or tokens_in(journal.answer) is None:
+                with suppress(StoreNotWritable):
+                    journal.clear()
+            raise
+
+
 async def redeem(
     code: AuthorizationCode,
     client_secret: Secret | None,
     grant: Grant,
     token_endpoint: TokenEndpoint,
+    journal: Journal,
     *,
     store: Store,
     tell: Callable[[Progress], None],
@@ -138,13 +140,15 @@ async def redeem(
         sent_at = token_endpoint.sent_at or caught_at
         tell(Answered(sent_at - caught_at, time.monotonic() - caught_at))
 
+    async def commit(tokens: TokenSet) -> Account:
+        account = await checked(grant, tokens, store, now(), tell)
+        account = await _stored(account, store)
+        tell(Stored(account))
+        return account
+
     try:
-        return await spend(
-            token_endpoint,
-            build_code_request(code, client_secret),
-            commit=partial(_commit, grant, store, now, tell),
-            answered=answered,
-        )
+        request = build_code_request(code, client_secret)
+        return await spend(token_endpoint, request, journal, commit=commit, answered=answered)
     except LoginRequired as refused:
         refused.hint = (
             "the code is spent, nothing was stored; run the login again",
@@ -156,85 +160,28 @@ async def redeem(
         raise
 
 
+async def _stored(account: Account, store: Store) -> Account:
+    """Make the account durable, over whatever a refresh has brought meanwhile. Raises TokensNotStored."""
+    try:
+        async with locked(store, account.name):
+            return save(account, store)
+    except StoreError as error:
+        raise TokensNotStored(
+            f"the tokens came, and {error}",
+            account=account,
+            hint=(
+                "nothing is lost, the answer is kept, and the next command stores it: "
+                f"loopback-auth refresh {account.name}",
+            ),
+        ) from error
+
+
 async def name_company(account: Account, store: Store, tell: Callable[[Progress], None]) -> Account:
     """Ask whose data the access token opens, if that is not known yet, and keep the answer beside the tokens."""
-    named = await _with_company(account, tell)
+    named = await with_company(account, tell)
     if named.company != account.company:
         async with locked(store, account.name):
             stored = store.load(account.name)
             if stored is not None and stored.generation == account.generation:  # no newer tokens stand there by now
                 store.save(named)
     return named
-
-
-async def _commit(
-    grant: Grant,
-    store: Store,
-    now: Callable[[], clock.Moment],
-    tell: Callable[[Progress], None],
-    tokens: TokenSet,
-) -> Account:
-    received = now()
-    account = Account(
-        name=grant.account,
-        registration=grant.registration,
-        client_secret=grant.client_secret,
-        tokens=tokens,
-        generation=1,
-        logged_in_at=received.unix,
-        refresh_token_at=received.unix,
-        received=received,
-        received_by="login",
-    )
-    expected = None if grant.force else _expected_company(grant, store)
-    if expected is not None:
-        account = await _with_company(account, tell)
-        _check_company(account, expected)
-    async with locked(store, grant.account):
-        stored = _stored(store, grant.account)
-        account = replace(account, generation=stored.generation + 1 if stored else 1)
-        store.save(account)
-    tell(Stored(account))
-    return account
-
-
-def _stored(store: Store, name: str) -> Account | None:
-    """Return what stands there; a damaged record must not cost the new tokens."""
-    try:
-        return store.load(name)
-    except LoopbackAuthError:
-        return None
-
-
-def _expected_company(grant: Grant, store: Store) -> str | None:
-    if grant.expected_company is not None:
-        return grant.expected_company
-    stored = _stored(store, grant.account)
-    same_server = stored and stored.registration.server.token_endpoint == grant.registration.server.token_endpoint
-    return stored.company["id"] if stored and same_server and stored.company else None
-
-
-def _check_company(account: Account, expected: str) -> None:
-    """Raise WrongAccount. A company that could not be asked for is no wrong one: the tokens are worth keeping."""
-    if account.company is None or account.company["id"] == expected:
-        return
-    known = f"{printable(account.company['name'], 60)} (company {printable(account.company['id'], 40)})"
-    raise WrongAccount(
-        f"you logged in to {known}, and account {account.name} is for company {printable(expected, 40)}",
-        hint=(
-            "nothing was stored, what was stored before stays; log out in the browser and log in to the other one",
-            "or store it under a name of its own: loopback-auth login NAME; or replace the account with --force",
-        ),
-    )
-
-
-async def _with_company(account: Account, tell: Callable[[Progress], None]) -> Account:
-    """Ask whose data this is, unless that is known."""
-    if account.company is not None:
-        return account
-    try:
-        company = await resource.company(account.registration, account.tokens.access_token)
-    except ResourceError as error:
-        tell(CompanyUnknown(error))
-        return account
-    return account if company is None else replace(account, company={"id": company.id, "name": company.name})

@@ -1,6 +1,7 @@
-"""Spending what works once, a code or a refresh token: prove → send once → judge → commit. Login and refresh share it.
+"""Spending what works once, a code or a refresh token: send once → stage → judge → commit → clear.
 
-Between the request leaving and the tokens being durable nothing else happens here, and no caller can cancel it.
+Login and refresh share it. Both have proven the store, made the connection and armed the journal before; from there on
+nothing here is for anybody to cancel.
 """
 
 from __future__ import annotations
@@ -8,34 +9,45 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
-from loopback_auth.errors import StoreBusy
+from loopback_auth.errors import StoreBusy, StoreNotWritable, TokenEndpointError, TokenEndpointUnreachable
 from loopback_auth.oauth.token import TokenRequest, TokenSet, parse_token_response
-from loopback_auth.store.base import Account, Store
-
-LOCK_TIMEOUT = 20.0
-"""Seconds to wait for another process that holds the account's lock."""
+from loopback_auth.store.base import Account, Journal, Lock, Store
+from loopback_auth.usable import LOCK_TIMEOUT
 
 
 async def spend(
     token_endpoint: TokenEndpoint,
     request: TokenRequest,
+    journal: Journal,
     *,
     commit: Callable[[TokenSet], Awaitable[Account]],
     answered: Callable[[], None] = lambda: None,
 ) -> Account:
-    """Send `request` once and return what `commit` made durable of the answer.
+    """Send `request` once and return what `commit` made durable of the answer. The journal must be armed.
 
-    `answered` is called between the two. Cancelling the caller stops neither: the cancellation is raised when the
-    tokens are safe. Raises what `send`, `parse_token_response` and `commit` raise.
+    `answered` is called once the answer is staged. Cancelling the caller stops nothing: the cancellation is raised when
+    the tokens are safe. Raises what `send`, `parse_token_response` and `commit` raise; after an OutcomeUnknown, and
+    where the commit failed, the journal stays for whoever opens it next.
     """
 
     async def finish() -> Account:
-        answer = await token_endpoint.send(request)
-        answered()
-        return await commit(parse_token_response(answer))
+        try:
+            answer = await token_endpoint.send(request, journal.stage)
+            with suppress(StoreNotWritable):  # the answer is in memory still: the commit shows what the disk is worth
+                journal.sync()
+            answered()
+            tokens = parse_token_response(answer)
+        except (TokenEndpointUnreachable, TokenEndpointError):  # not spent by this, or refused for good
+            with suppress(StoreNotWritable):  # in doubt then: the next command asks once more, and is told the same
+                journal.withdraw()
+            raise
+        account = await commit(tokens)
+        with suppress(StoreNotWritable):  # of an older generation now: the next command removes it
+            journal.clear()
+        return account
 
     spending = asyncio.create_task(finish())
     cancelled: asyncio.CancelledError | None = None
@@ -51,17 +63,24 @@ async def spend(
 
 
 @asynccontextmanager
-async def locked(store: Store, name: str, timeout: float = LOCK_TIMEOUT) -> AsyncIterator[None]:
-    """Hold the account's lock. Raises StoreBusy when its holder does not let go within `timeout` seconds."""
+async def locked(
+    store: Store, name: str, timeout: float = LOCK_TIMEOUT, lock: Lock | None = None
+) -> AsyncIterator[Journal]:
+    """Hold the account's lock, and the journal of its refreshes, opened.
+
+    `lock` is used if it was taken before. Whoever sends keeps the journal shut for as long as it lives: so a lock file
+    that somebody deleted lets nobody send a second time. Raises StoreBusy when it takes more than `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     pause = 0.005
-    with store.lock(name) as lock:
-        while not lock.try_acquire():
+    with store.lock(name) as own, store.journal(name) as journal:
+        while not ((lock or own).try_acquire() and journal.try_open()):
             if time.monotonic() >= deadline:
                 raise StoreBusy(
-                    f"another process is working on account {name} and did not finish within {timeout:.0f} s",
+                    f"another process is working on account {name} and does not finish",
                     hint="nothing was spent; try again, or look for a loopback-auth process that hangs",
                 )
             await asyncio.sleep(pause)
             pause = min(pause * 2, 0.1)
-        yield
+        journal.tidy()
+        yield journal

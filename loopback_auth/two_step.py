@@ -13,7 +13,8 @@ from collections.abc import Callable
 from loopback_auth import clock
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import ConfigurationError, LoginRequired, LoginTimedOut, RedirectRejected
-from loopback_auth.login import Grant, name_company, redeem
+from loopback_auth.grant import Grant
+from loopback_auth.login import journal_of, name_company, redeem
 from loopback_auth.oauth.authorization import build_authorization_request, parse_authorization_response
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.progress import Progress
@@ -39,7 +40,8 @@ def start(
 
     `timeout` is the person's time in seconds; the code's own life comes on top. Raises ConfigurationError, StoreError.
     """
-    store.prove(name)
+    with store.login_journal(name) as journal:
+        journal.prove()
     redirect_uri = _concrete(registration.redirect_uri)
     state, code_verifier = Secret(random()), Secret(random())
     request = build_authorization_request(
@@ -97,7 +99,10 @@ async def finish(
         expected_company=expected_company,
         force=force,
     )
-    async with TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint:
+    async with (
+        journal_of(grant, store, now) as journal,
+        TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint,
+    ):
         await token_endpoint.connect()
         try:
             redirect = parse_pasted(pasted, parse_redirect_uri(waiting.redirect_uri))
@@ -109,7 +114,7 @@ async def finish(
             ) from rejected
         if not pending.remove(accounts_folder, name):
             raise LoginRequired(f"the login of account {name} was finished already")
-        account = await redeem(code, secret, grant, token_endpoint, store=store, tell=tell, now=now)
+        account = await redeem(code, secret, grant, token_endpoint, journal, store=store, tell=tell, now=now)
     return await name_company(account, store, tell)
 
 

@@ -92,7 +92,7 @@ def test_the_system_calls_of_a_replacement(private: Path) -> None:
     folder, new = re.escape(str(private.parent)), rf"{re.escape(str(private))}\.\d+\.new"
     expected = [
         rf'unlink\("{new}"\) += -1 ENOENT .*',
-        rf'openat\(AT_FDCWD.*, "{new}", O_WRONLY\|O_CREAT\|O_EXCL\|O_NOFOLLOW\|O_CLOEXEC, 0600\) = .*',
+        rf'openat\(AT_FDCWD.*, "{new}", O_RDWR\|O_CREAT\|O_EXCL\|O_NOFOLLOW\|O_CLOEXEC, 0600\) = .*',
         rf"write\(\d+<{new}>, .*\) += 10",
         rf"fsync\(\d+<{new}>\) += 0",
         rf'rename\("{new}", "{re.escape(str(private))}"\) += 0',

@@ -21,6 +21,7 @@ from loopback_auth.oauth.servers import presets
 from loopback_auth.oauth.token import TokenSet
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account
+from loopback_auth.store.file import FileStore
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "loopback_auth"
@@ -145,7 +146,7 @@ def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
     assert list(reference) == ["file"]
 
 
-def test_the_json_in_the_readme_is_the_real_one() -> None:
+def test_the_json_in_the_readme_is_the_real_one(tmp_path: Path) -> None:
     """The keys that the README documents are the keys that are printed."""
     table = README.split("take `--json`:")[1].split("`status --json` is a list")[0]
     documented = {
@@ -165,7 +166,7 @@ def test_the_json_in_the_readme_is_the_real_one() -> None:
         refresh_token_at=0.0,
         received=clock.now(),
     )
-    printed = json.loads(json.dumps(describe(account, "file:/x", clock.now())))
+    printed = json.loads(json.dumps(describe(account, FileStore(str(tmp_path)), clock.now())))
     assert documented == set(printed)
 
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopback_auth import clock
+from loopback_auth import background, clock
 from loopback_auth.clock import Moment
 from loopback_auth.errors import (
     ConfigurationError,
@@ -29,11 +29,12 @@ from loopback_auth.errors import (
     TokenEndpointUnreachable,
 )
 from loopback_auth.oauth.registration import ClientRegistration
-from loopback_auth.refresh import SPEND_INTERVAL, TokenSource, is_usable, seconds_left, usable, usable_now
+from loopback_auth.refresh import TokenSource
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.record import Head
+from loopback_auth.usable import SPEND_INTERVAL, is_usable, seconds_left, usable, usable_now
 from tests.endpoints.servers import TokenServer, http, listening, says, token_server
 from tests.store.accounts import ACCESS, BOOT, REFRESH, REGISTRATION, account
 
@@ -216,7 +217,7 @@ def test_usable_now_imports_nothing_heavy(store: FileStore, folder: str) -> None
     store.save(fresh())
     program = (
         "import sys; before = set(sys.modules)\n"
-        "from loopback_auth.refresh import usable_now\n"
+        "from loopback_auth.usable import usable_now\n"
         "assert usable_now(sys.argv[1], 'default')\n"
         "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
     )
@@ -509,33 +510,27 @@ async def test_a_busy_account_sends_nothing(store: FileStore, server: TokenServe
     assert await source(store).token() == Secret("s3kr1t-access-1")
 
 
-class FullDisk(FileStore):
-    """A store that cannot be proven."""
-
-    def prove(self, name: str) -> None:
-        raise StoreNotWritable("no space left on device")
-
-
 async def test_a_store_that_cannot_be_proven_spends_nothing(store: FileStore, folder: str, server: TokenServer) -> None:
     """The store is proven before the refresh token leaves."""
     store.save(expired(registration=at(server.url)))
+    os.mkdir(os.path.join(folder, "default", f"probe.{os.getpid()}.{os.getpid()}.new"))
     with pytest.raises(StoreNotWritable):
-        await source(FullDisk(folder)).token()
+        await source(store).token()
     assert server.presented == {}
 
 
 async def test_a_cancelled_caller_still_commits(store: FileStore, server: TokenServer) -> None:
-    """Cancelled while the answer is under way: the caller hears of its cancellation, and the tokens are durable."""
+    """Cancelled in mid-answer: the caller is free at once, others go on waiting, and the tokens are stored."""
     server.delay = 0.2
     store.save(expired(registration=at(server.url)))
-    waiting = asyncio.create_task(source(store).token())
+    waiting, another = (asyncio.create_task(source(store).token()) for _ in range(2))
     await server.arrived.wait()
-    for _ in range(3):
-        waiting.cancel()
-        await asyncio.sleep(0.01)
-        assert not waiting.done()
+    waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    assert not another.done()
+    another.cancel()
+    await background.settled()
     assert loaded(store).tokens.refresh_token == Secret("s3kr1t-refresh-1")
     assert await source(store).token() == Secret("s3kr1t-access-1")
     assert server.presented == {REFRESH: 1}
@@ -555,6 +550,7 @@ async def test_a_deadline_of_the_caller_still_commits(store: FileStore, server: 
             expiring = asyncio.create_task(expire(deadline))
             await source(store).token()
     await expiring
+    await background.settled()
     assert server.presented == {REFRESH: 1}
     assert loaded(store).generation == 2
 

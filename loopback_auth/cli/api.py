@@ -9,7 +9,7 @@ import click
 
 from loopback_auth import config
 from loopback_auth.cli import embedded, options, signals
-from loopback_auth.cli.token import warn
+from loopback_auth.cli.token import waiting, warn
 from loopback_auth.endpoints.resource import ResourceAnswer, get, resource_url
 from loopback_auth.errors import LoginRequired, LoopbackAuthError, ResourceError, ServerUnavailable
 from loopback_auth.text import printable
@@ -33,7 +33,7 @@ def command(path: str, account: str) -> None:
             raise LoginRequired(f"there is no account called {account}", hint=f"log in: loopback-auth login {account}")
         url = resource_url(stored.registration.server, path)
         async with embedded.sandbox(stored.registration.server):
-            source = config.token_source(account, store, warn=warn)
+            source = config.token_source(account, store, warn=warn, waiting=waiting)
             token = await source.token()
             answer = await get(stored.registration, url, token)
             if answer.status == 401:

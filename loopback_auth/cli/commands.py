@@ -13,6 +13,7 @@ import click
 from loopback_auth.cli import voice
 from loopback_auth.cli.signals import Interrupted
 from loopback_auth.errors import LoopbackAuthError
+from loopback_auth.store.base import Lock
 from loopback_auth.text import printable
 
 COMMANDS = {
@@ -74,12 +75,15 @@ def group(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def run(arguments: list[str]) -> int:
-    """Run a command and return its exit status. Whatever goes wrong is said here, in one form."""
+def run(arguments: list[str], lock: Lock | None = None) -> int:
+    """Run a command and return its exit status. Whatever goes wrong is said here, in one form.
+
+    `lock` is what `token` has waited for, held or not.
+    """
     _no_core_dumps()
     _no_closed_streams()
     try:
-        result = group.main(arguments, prog_name="loopback-auth", standalone_mode=False)
+        result = group.main(arguments, prog_name="loopback-auth", standalone_mode=False, obj=lock)
         sys.stdout.flush()
     except LoopbackAuthError as error:
         voice.error(str(error), *error.hint)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loopback_auth import folders
+from loopback_auth import background, folders
 from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.oauth.servers import SANDBOX
@@ -46,6 +46,7 @@ async def sandbox(server: AuthorizationServer) -> AsyncIterator[None]:
             keeping.result()
         yield
     finally:
+        await _settled()  # it is this sandbox that a refresh under way waits for
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError, OSError):
             await keeping
@@ -60,6 +61,11 @@ async def sandbox_of(store: Store, account: str) -> AsyncIterator[None]:
         return
     async with sandbox(stored.registration.server):
         yield
+
+
+async def _settled() -> None:
+    with contextlib.suppress(asyncio.CancelledError):  # the first one is under way already
+        await background.settled()
 
 
 async def _keep(port: int, ready: asyncio.Event) -> None:

@@ -18,16 +18,17 @@ from loopback_auth import clock, config, folders
 from loopback_auth.cli import embedded, options, report, setup, signals, two_steps, voice
 from loopback_auth.cli.login_words import LoginWords
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
-from loopback_auth.login import DEFAULT_TIMEOUT, Grant, login
+from loopback_auth.grant import Grant, adopt_left
+from loopback_auth.login import DEFAULT_TIMEOUT, login
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.progress import Progress, Stored
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
 from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
 from loopback_auth.redirect.paste import Terminal
-from loopback_auth.refresh import MIN_VALIDITY, seconds_left, usable
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account, SecretReference, Store
 from loopback_auth.text import printable
+from loopback_auth.usable import MIN_VALIDITY, seconds_left, usable
 
 SECRET_LIMIT = 64 * 1024
 """Characters of a client secret from stdin."""
@@ -81,6 +82,7 @@ def command(account: str, **flags: Any) -> None:
     if flags["step"] == "finish":
         _result(two_steps.finish(account, store, flags), store, flags)
         return
+    signals.run(adopt_left(store, account))
     stored = _stored(store, account, force=flags["force"])
     configuration = config.load()
     expected = configuration.accounts.get(account)
@@ -315,4 +317,4 @@ def _print(account: Account, store: Store, flags: dict[str, Any]) -> None:
     if flags["print_token"]:
         click.echo(options.shown_token(account.tokens.access_token, account.name))
     if flags["as_json"]:
-        report.print_json(report.describe(account, store.address, clock.now()))
+        report.print_json(report.describe(account, store, clock.now()))

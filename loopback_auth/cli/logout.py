@@ -7,10 +7,10 @@ import click
 from loopback_auth import client_secret, clock, config, folders
 from loopback_auth.cli import options, report, signals, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
-from loopback_auth.refresh import seconds_left
 from loopback_auth.spend import locked
 from loopback_auth.store import pending
 from loopback_auth.store.base import Account, Store
+from loopback_auth.usable import seconds_left
 
 
 @click.command(short_help="forget an account's tokens")

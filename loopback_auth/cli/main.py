@@ -5,29 +5,40 @@ from __future__ import annotations
 import os
 import sys
 
+TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
+if TYPE_CHECKING:
+    from loopback_auth.store.lock import FileLock
+
 USAGE_STATUS = 2
 
 
 def main() -> None:
     """Run the command line and exit."""
     arguments = sys.argv[1:]
-    token = _stored_token(arguments)
-    if token is not None:
-        sys.exit(_print_token(token))
+    try:
+        stored = _stored_token(arguments)
+    except KeyboardInterrupt:  # while it waited for another process
+        os.write(2, b"loopback-auth: error: interrupted\n")
+        sys.exit(130)
+    if isinstance(stored, str):
+        sys.exit(_print_token(stored))
     from loopback_auth.cli.commands import run
 
-    sys.exit(run(arguments))
+    sys.exit(run(arguments, stored))
 
 
-def _stored_token(arguments: list[str]) -> str | None:
-    """Return the access token for `token [ACCOUNT]` if the stored one will do: neither click nor asyncio is needed."""
+def _stored_token(arguments: list[str]) -> str | FileLock | None:
+    """Return the access token for `token [ACCOUNT]` if the stored one will do, now or once another process is done.
+
+    Neither click nor asyncio is needed for that. Else the account's lock, if there is an account to refresh.
+    """
     if not arguments or arguments[0] != "token" or len(arguments) > 2 or arguments[-1].startswith("-"):
         return None
     from loopback_auth import folders
-    from loopback_auth.refresh import usable_now
+    from loopback_auth.usable import usable_now, usable_soon
 
     account = arguments[1] if len(arguments) == 2 else os.environ.get("LOOPBACK_AUTH_ACCOUNT") or "default"
-    return usable_now(folders.accounts(), account)
+    return usable_now(folders.accounts(), account) or usable_soon(folders.accounts(), account)
 
 
 def _print_token(token: str) -> int:

@@ -8,52 +8,56 @@ from typing import Any
 import click
 
 from loopback_auth import clock
-from loopback_auth.refresh import seconds_left
-from loopback_auth.store.base import Account
+from loopback_auth.standing import DAY, days_until_idle, standing_of
+from loopback_auth.store.base import Account, Store
 from loopback_auth.text import printable
+from loopback_auth.usable import seconds_left
 
-DAY = 86400
 
-
-def describe(account: Account, store: str, now: clock.Moment) -> dict[str, Any]:
+def describe(account: Account, store: Store, now: clock.Moment) -> dict[str, Any]:
     """Return what may be known of an account: never a token. Keys are only ever added.
 
-    Times are Unix seconds, `expires_in` is the access token's seconds left (null where the server does not say).
+    Times are Unix seconds, ages seconds; `expires_in` is the access token's seconds left (null where the server does
+    not say).
     """
-    left = seconds_left(account, now)
-    company = account.company
+    left, idle, standing = seconds_left(account, now), days_until_idle(account, now), standing_of(account, store, now)
+    company, error = account.company, standing.last_error
     return {
         "account": account.name,
         "server": printable(account.registration.server.name),
         "client_id": printable(account.registration.client_id),
         "company": company and {key: printable(value) for key, value in company.items()},
-        "state": state(account, now),
+        "state": standing.state,
         "scope": account.tokens.scope and printable(account.tokens.scope),
         "expires_at": account.expires_at,
         "expires_in": None if left is None else int(left),
         "refreshed_at": int(account.received.unix),
+        "refresh_token_age": int(max(now.unix - account.refresh_token_at, 0)) if account.tokens.refresh_token else None,
+        "idle_days_left": None if idle is None else max(int(idle), 0),
         "generation": account.generation,
-        "store": printable(store),
+        "last_error": error and {"message": printable(error.message), "at": int(error.at)},
+        "client_secret": where_secret_is(account),
+        "store": printable(store.address),
     }
 
 
-def state(account: Account, now: clock.Moment) -> str:
-    """Return `ok`, or `login required` where neither token can work any more."""
-    left = seconds_left(account, now)
-    if account.tokens.refresh_token is None and left is not None and left <= 0:
-        return "login required"
-    idle = days_until_idle(account, now)
-    if idle is not None and idle <= 0 and left is not None and left <= 0:
-        return "login required"
-    return "ok"
-
-
-def days_until_idle(account: Account, now: clock.Moment) -> float | None:
-    """Return the days until the server forgets the refresh token for not being used; None where it is not known to."""
-    lifetime = account.registration.server.refresh_token_idle_lifetime
-    if lifetime is None or account.tokens.refresh_token is None:
-        return None
-    return (account.refresh_token_at + lifetime - now.unix) / DAY
+def where_secret_is(account: Account) -> str:
+    """Return in words where the client secret is found when a refresh needs it."""
+    match account.client_secret or {}:
+        case {"env": name}:
+            return f"variable {printable(name)}"
+        case {"file": path}:
+            return f"file {printable(path)}"
+        case {"command": words}:
+            return f"command {printable(words[0])}"
+        case {"keyring": name}:
+            return f"keyring, client {printable(name)}"
+        case {"config": name}:
+            return f"config.toml, client {printable(name)}"
+        case {"preset": True}:
+            return "published: it is the sandbox's"
+        case _:
+            return "none"
 
 
 def company_words(account: Account) -> str | None:

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from loopback_auth.background import settled
+
 _T = TypeVar("_T")
 
 
@@ -37,7 +39,10 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
                     loop.add_signal_handler(number, stop, int(number))
                 except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
                     break
-        return await work
+        try:
+            return await work
+        finally:
+            await settled()  # a refresh under way is finished first, however often somebody presses Ctrl-C
 
     try:
         return asyncio.run(main())

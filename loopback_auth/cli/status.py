@@ -9,9 +9,10 @@ import click
 from loopback_auth import clock, config
 from loopback_auth.cli import options, report, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
-from loopback_auth.refresh import seconds_left
-from loopback_auth.store.base import Account
+from loopback_auth.standing import days_until_idle, standing_of
+from loopback_auth.store.base import Account, Store
 from loopback_auth.text import printable
+from loopback_auth.usable import seconds_left
 
 IDLE_WARNING_DAYS = 5
 HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "COMPANY", "SERVER", "CLIENT")
@@ -36,28 +37,28 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
         if stored is None:
             raise LoginRequired(f"there is no account called {name}", hint=f"log in first: loopback-auth login {name}")
         accounts.append(stored)
-    described = [report.describe(one, store.address, now) for one in accounts]
+    described = [report.describe(one, store, now) for one in accounts]
     if check and any(one["state"] != "ok" for one in described):
         worst = max(worst, LoginRequired.exit_status)
     if as_json:
         report.print_json(described[0] if account is not None and described else described)
     elif account is not None:
         for one in accounts:
-            _print_one(one, store.address, now)
+            _print_one(one, store, now)
     elif accounts:
-        _print_table(accounts, now)
+        _print_table(accounts, store, now)
         click.echo(f"\nsecrets are in {printable(store.address)}")
     elif not worst:
         voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
-    _warn(accounts, now)
+    _warn(accounts, store, now)
     return worst
 
 
-def _row(account: Account, now: clock.Moment) -> tuple[str, ...]:
+def _row(account: Account, store: Store, now: clock.Moment) -> tuple[str, ...]:
     registration = account.registration
     return (
         account.name,
-        report.state(account, now),
+        standing_of(account, store, now).state,
         _left(account, now),
         report.company_words(account) or "-",
         printable(registration.server.name, 40),
@@ -72,8 +73,8 @@ def _left(account: Account, now: clock.Moment) -> str:
     return f"{report.in_words(left)} left" if left > 0 else "expired"
 
 
-def _print_table(accounts: list[Account], now: clock.Moment) -> None:
-    rows = [HEADINGS, *(_row(account, now) for account in accounts)]
+def _print_table(accounts: list[Account], store: Store, now: clock.Moment) -> None:
+    rows = [HEADINGS, *(_row(account, store, now) for account in accounts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     width = shutil.get_terminal_size((1000, 24)).columns
     for row in rows:
@@ -81,21 +82,23 @@ def _print_table(accounts: list[Account], now: clock.Moment) -> None:
         click.echo(line if len(line) <= width else line[: width - 1] + "…")
 
 
-def _print_one(account: Account, address: str, now: clock.Moment) -> None:
-    registration = account.registration
+def _print_one(account: Account, store: Store, now: clock.Moment) -> None:
+    registration, standing = account.registration, standing_of(account, store, now)
     lines = {
         "account": account.name,
-        "state": report.state(account, now),
+        "state": standing.state,
         "access token": _left(account, now),
         "refresh token": _refresh_token(account, now),
         "company": report.company_words(account) or "not known",
         "server": f"{printable(registration.server.title)} ({printable(registration.server.token_endpoint)})",
         "client": f"{printable(registration.client_id)}, {registration.token_endpoint_auth_method}",
-        "client secret": _where(account),
+        "client secret": report.where_secret_is(account),
         "scope": printable(account.tokens.scope or "not known"),
         "generation": str(account.generation),
-        "store": printable(address),
+        "store": printable(store.address),
     }
+    if (error := standing.last_error) is not None:
+        lines["last error"] = f"{printable(error.message)} ({report.in_words(max(now.unix - error.at, 0))} ago)"
     for name, value in lines.items():
         click.echo(f"{name + ':':<15}{value}")
 
@@ -104,7 +107,7 @@ def _refresh_token(account: Account, now: clock.Moment) -> str:
     if account.tokens.refresh_token is None:
         return "none"
     age = f"{report.in_words(max(now.unix - account.refresh_token_at, 0))} old"
-    days = report.days_until_idle(account, now)
+    days = days_until_idle(account, now)
     if days is None:
         return age
     return (
@@ -112,33 +115,25 @@ def _refresh_token(account: Account, now: clock.Moment) -> str:
     )
 
 
-def _where(account: Account) -> str:
-    match account.client_secret or {}:
-        case {"env": name}:
-            return f"variable {printable(name)}"
-        case {"file": path}:
-            return f"file {printable(path)}"
-        case {"command": words}:
-            return f"command {printable(words[0])}"
-        case {"keyring": name}:
-            return f"keyring, client {printable(name)}"
-        case {"config": name}:
-            return f"config.toml, client {printable(name)}"
-        case {"preset": True}:
-            return "published: it is the sandbox's"
-        case _:
-            return "none"
-
-
-def _warn(accounts: list[Account], now: clock.Moment) -> None:
+def _warn(accounts: list[Account], store: Store, now: clock.Moment) -> None:
     for server in sorted({one.registration.server.name for one in accounts if one.registration.server.state == "none"}):
         voice.warning(
             f"logins at server {printable(server, 60)} go without state: PKCE and a cookie alone protect them",
             'set state = "unconfirmed" or "required" for it in config.toml, if the server can do that',
         )
     for account in accounts:
-        days = report.days_until_idle(account, now)
-        if days is not None and days <= 0:
+        standing, days = standing_of(account, store, now), days_until_idle(account, now)
+        if standing.state == "outcome unknown":
+            voice.warning(
+                f"the outcome of account {account.name}'s last refresh is unknown: {standing.why}",
+                f"ask once more: loopback-auth refresh {account.name} --resend",
+            )
+        elif standing.state == "login required" and (days is None or days > 0):
+            voice.warning(
+                f"account {account.name} needs a login: {printable(standing.why)}",
+                f"log in again: loopback-auth login {account.name} --force",
+            )
+        elif days is not None and days <= 0:
             voice.warning(
                 f"the refresh token of account {account.name} has not been used for so long that it is dead by now",
                 f"log in again: loopback-auth login {account.name} --force",

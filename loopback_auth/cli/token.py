@@ -7,8 +7,9 @@ import click
 from loopback_auth import config
 from loopback_auth.cli import embedded, options, signals, voice
 from loopback_auth.errors import LoopbackAuthError
-from loopback_auth.refresh import MIN_VALIDITY
 from loopback_auth.secret import Secret
+from loopback_auth.store.lock import FileLock
+from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY
 
 
 @click.command(short_help="print a valid access token")
@@ -20,7 +21,8 @@ from loopback_auth.secret import Secret
     metavar="TIME",
     help="Refresh if the access token is good for less than this (60s).",
 )
-def command(account: str, min_validity: float) -> None:
+@click.pass_obj
+def command(lock: FileLock | None, account: str, min_validity: float) -> None:
     """Print a valid access token, alone, on stdout. It is refreshed first when it has to be.
 
     \b
@@ -28,12 +30,27 @@ def command(account: str, min_validity: float) -> None:
     TOKEN=$(loopback-auth token cafe-roma) || exit
     """
     store = config.open_store()
+    waited = lock is not None and not lock.is_held
+    source = config.token_source(
+        account,
+        store,
+        min_validity=min_validity,
+        warn=warn,
+        waiting=waiting,
+        lock=lock,
+        lock_timeout=0 if waited else LOCK_TIMEOUT,
+    )
 
     async def work() -> Secret:
         async with embedded.sandbox_of(store, account):
-            return await config.token_source(account, store, min_validity=min_validity, warn=warn).token()
+            return await source.token()
 
     click.echo(options.shown_token(signals.run(work()), account))
+
+
+def waiting(error: LoopbackAuthError, seconds: float) -> None:
+    """Say why something is tried again."""
+    voice.warning(f"{error}; trying again in {seconds:.1f} s")
 
 
 def warn(error: LoopbackAuthError) -> None:

@@ -14,9 +14,6 @@ import aiohttp
 from loopback_auth.errors import ConfigurationError, TokenEndpointUnreachable
 from loopback_auth.text import printable
 
-BODY_LIMIT = 64 * 1024
-"""Bytes of a token answer that are read."""
-
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:
     """Return a verifying context, TLS 1.2 or newer, that also trusts `ca_file`. Raises ConfigurationError.

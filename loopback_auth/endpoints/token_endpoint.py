@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import NoReturn
 
 import aiohttp
 
-from loopback_auth.endpoints.connection import BODY_LIMIT, proxy_for, tls_context, why_unreachable
+from loopback_auth.endpoints.connection import proxy_for, tls_context, why_unreachable
 from loopback_auth.errors import OutcomeUnknown
-from loopback_auth.oauth.token import TokenAnswer, TokenRequest
+from loopback_auth.oauth.token import ANSWER_LIMIT, TokenAnswer, TokenRequest
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for name, TCP and TLS."""
-TOTAL_TIMEOUT = 20.0
-"""Seconds for a whole request, its answer included."""
+TOTAL_TIMEOUT = 15.0
+"""Seconds for a whole request, its answer included: with the connection before it, less than a waiter's patience."""
 HELD_FOR = 3600.0
 """Seconds a connection made early is kept; the server may close it sooner, and then another is made."""
 
@@ -54,6 +54,7 @@ class TokenEndpoint:
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[endpoint._tracing()],
             trust_env=False,
+            auto_decompress=False,  # kept as it came
         ) as endpoint._session:
             yield endpoint
 
@@ -66,11 +67,11 @@ class TokenEndpoint:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise why_unreachable(error, self._url) from error
 
-    async def send(self, request: TokenRequest) -> TokenAnswer:
-        """Send `request`, once, and return what came back, at most 64 KiB of it.
+    async def send(self, request: TokenRequest, stage: Callable[[bytes], None] = lambda _piece: None) -> TokenAnswer:
+        """Send `request`, once, and return what came back, at most `ANSWER_LIMIT` bytes of it.
 
-        Raises TokenEndpointUnreachable if no connection came about (nothing was sent), and OutcomeUnknown if the
-        request left, or may have left, and no whole answer came.
+        `stage` is given each piece of the body the moment it comes. Raises TokenEndpointUnreachable if no connection
+        came about (nothing was sent), and OutcomeUnknown if the request left, or may have left, and no answer came.
         """
         self.sent_at = None
         progress = SimpleNamespace(connected=False)
@@ -84,14 +85,14 @@ class TokenEndpoint:
                 allow_redirects=False,
                 trace_request_ctx=progress,
             ) as response:
-                body = await _read(response)
+                body = await _read(response, stage)
                 return TokenAnswer(
                     status=response.status,
                     body=body,
                     content_type=response.headers.get("Content-Type", ""),
                     retry_after=response.headers.get("Retry-After"),
                 )
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, ValueError, RuntimeError) as error:  # the last: no more DNS at exit
             if not progress.connected:
                 raise why_unreachable(error, self._url) from error
             how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
@@ -126,14 +127,15 @@ async def _connect_only(request: aiohttp.ClientRequest, _send: aiohttp.ClientHan
     raise _ConnectedError
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse, stage: Callable[[bytes], None]) -> bytes:
     """Read the body up to the limit. A broken answer is kept as far as it came: it may hold the tokens."""
     body = bytearray()
     try:
-        while len(body) < BODY_LIMIT:
-            piece = await response.content.read(BODY_LIMIT - len(body))
+        while len(body) < ANSWER_LIMIT:
+            piece = await response.content.read(ANSWER_LIMIT - len(body))
             if not piece:
                 break
+            stage(piece)
             body += piece
     except (TimeoutError, aiohttp.ClientError):
         if not body:

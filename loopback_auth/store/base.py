@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -34,12 +36,57 @@ class Account:
     received_by: Literal["login", "refresh"] = "login"
     company: dict[str, str] | None = None
     """`id` and `name`, as the API says."""
+    machine: str | None = None
+    """The machine that received the tokens (`loopback_auth.machine`); None where it has no name."""
+    stored_as: str | None = None
+    """The name in the record where that is another than `name`: it was copied."""
 
     @property
     def expires_at(self) -> int | None:
         """Unix seconds; None where the server does not say."""
         lifetime = self.tokens.expires_in
         return None if lifetime is None else int(self.received.unix) + lifetime
+
+    @property
+    def digest(self) -> str:
+        """Return SHA-256 of the refresh token in hex, "" without one: which one a spend is about, not what it is."""
+        token = self.tokens.refresh_token
+        return hashlib.sha256(token.reveal().encode(errors="surrogatepass")).hexdigest() if token else ""
+
+    @property
+    def spends(self) -> tuple[int, str]:
+        """Return what an intent or a trouble must name to be about the refresh token in hand."""
+        return self.generation, self.digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """That something which works once is sent. It is durable before that is; it holds no secret."""
+
+    generation: int
+    """Of the token set whose refresh token is sent; 0 for a login."""
+    digest: str
+    """`Account.digest` of it; "" for a login."""
+    armed: Moment
+    sendings: int = 1
+    """How often the same thing was sent, this time included."""
+    grant: dict[str, Any] | None = None
+    """What a login needs, so that another process can finish it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """How the last try to refresh failed. It is about one token set: once there is another, it is of no account."""
+
+    generation: int
+    digest: str
+    message: str
+    at: float
+    """Unix seconds."""
+    refused: bool = False
+    """The server refused this very refresh token: it is never sent again."""
+    not_before: float | None = None
+    """Unix seconds: the server asked not to be asked earlier."""
 
 
 class Store(Protocol):
@@ -55,21 +102,73 @@ class Store(Protocol):
     def load(self, name: str) -> Account | None:
         """Return the account, None if there is none. Raises StoreUnsafe, StoreError."""
 
-    def prove(self, name: str) -> None:
-        """Show that a token set could be saved right now, or raise StoreError."""
-
     def save(self, account: Account) -> None:
         """Make the account durable, or raise StoreNotWritable and leave what was there."""
 
     def remove(self, name: str) -> bool:
-        """Forget the account durably; return whether there was one."""
+        """Forget the account and all that is about it, durably; return whether there was one."""
 
     def lock(self, name: str) -> AbstractContextManager[Lock]:
         """Return the account's lock, not yet taken; leaving the context lets it go."""
+
+    def journal(self, name: str) -> AbstractContextManager[Journal]:
+        """Return the journal of the account's refreshes, not yet opened."""
+
+    def login_journal(self, name: str) -> AbstractContextManager[Journal]:
+        """Return a new journal, for one login: it is nobody else's while that lasts."""
+
+    def login_journals(self, name: str) -> Sequence[AbstractContextManager[Journal]]:
+        """Return the journals of all logins that have not ended as they should, or have not ended; not yet opened."""
+
+    def trouble(self, name: str) -> Trouble | None:
+        """Return what was noted last."""
+
+    def note(self, name: str, trouble: Trouble) -> None:
+        """Keep what went wrong. Raises StoreError."""
 
 
 class Lock(Protocol):
     """A lock that is asked for again and again, so that the wait can be cancelled and has an end."""
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody holds it; never waits."""
+        """Take the lock if nobody else holds it; never waits. True also while it is held already."""
+
+
+class Journal(Protocol):
+    """What is known of one spend while its outcome is not; it outlives the process that sends.
+
+    Open it, then: prove → arm → (send) → stage → sync → (commit) → clear. For as long as the process lives that armed
+    it, no other can open it.
+    """
+
+    def try_open(self) -> bool:
+        """Take over what a process that has ended left; False while its sender is alive."""
+
+    def tidy(self) -> None:
+        """Remove what is left of a process that ended before it sent anything. Call it holding the account's lock."""
+
+    @property
+    def intent(self) -> Intent | None:
+        """What was sent last, or was about to be; None where nothing is in doubt."""
+
+    @property
+    def answer(self) -> bytes:
+        """What that brought, as far as it came."""
+
+    def prove(self) -> None:
+        """Show that tokens could be saved right now, and keep room for the answer. Raises StoreError, Overtaken."""
+
+    def arm(self, intent: Intent) -> None:
+        """Make it durable that this is sent now. Raises StoreNotWritable, Overtaken: then it must not be sent."""
+
+    def stage(self, piece: bytes) -> None:
+        """Keep the next bytes of the answer; never fails."""
+
+    def sync(self) -> None:
+        """Make the answer durable. Raises StoreNotWritable; it outlives the process all the same."""
+
+    def withdraw(self) -> None:
+        """Take the last `arm` back: it turned out that what was sent was not spent by it. Raises StoreNotWritable."""
+
+    def clear(self) -> None:
+        """Remove intent and answers: the outcome is known. Raises StoreNotWritable."""

@@ -1,4 +1,11 @@
-"""The file store: one folder per account, 0700, holding `tokens` (the committed truth) and `lock` (never unlinked)."""
+"""The file store: one folder per account, 0700.
+
+tokens        the committed truth
+lock          one refresh at a time; never unlinked
+intent, answer              a refresh under way, or one whose outcome is not known: `journal.py`
+login-intent, login-answer  the same of a login
+last-error    how the last refresh failed, without secrets
+"""
 
 from __future__ import annotations
 
@@ -11,11 +18,9 @@ from loopback_auth.text import printable
 
 TYPE_CHECKING = False  # as mypy knows it: what follows is not for the way of `token`
 if TYPE_CHECKING:
-    from loopback_auth.store.base import Account
+    from loopback_auth.store.base import Account, Trouble
+    from loopback_auth.store.journal import FileJournal
     from loopback_auth.store.lock import FileLock
-
-PROBE_SIZE = 64 * 1024
-"""Bytes that are written to show that a token set could be."""
 
 
 def tokens_path(accounts_folder: str, name: str) -> str:
@@ -70,30 +75,65 @@ class FileStore:
             return None
         return parse(content, name, path)
 
-    def prove(self, name: str) -> None:
-        """Write, fsync, rename and remove a probe beside the account's tokens. Raises StoreError."""
-        folder = self._folder(name)
-        probe = os.path.join(folder, f"probe.{os.getpid()}")
-        files.replace(probe, b"\0" * PROBE_SIZE)
-        files.remove(probe)
-
     def save(self, account: Account) -> None:
         """Make the account durable: temporary file, fsync, rename, fsync of the folder. Raises StoreNotWritable."""
-        self._folder(account.name)
+        self._make_folder(account.name)
         files.replace(tokens_path(self._accounts, account.name), serialise(account))
 
     def remove(self, name: str) -> bool:
-        """Remove the tokens; the folder and its lock stay, for whoever waits on it."""
-        return files.remove(tokens_path(self._accounts, name))
+        """Remove all but the lock, for whoever waits on it. A login under way is left alone."""
+        was_there = files.remove(tokens_path(self._accounts, name))
+        files.remove(self._path(name, "last-error"))
+        for journal in self.login_journals(name):
+            with journal:
+                if journal.try_open():
+                    journal.clear()
+        return was_there
 
     def lock(self, name: str) -> FileLock:
         """Return the account's lock, not yet taken."""
         from loopback_auth.store.lock import FileLock
 
-        return FileLock(os.path.join(self._folder(name), "lock"))
+        self._make_folder(name)
+        return FileLock(self._path(name, "lock"))
 
-    def _folder(self, name: str) -> str:
+    def journal(self, name: str) -> FileJournal:
+        """Return the journal of the account's refreshes, not yet opened."""
+        from loopback_auth.store.journal import FileJournal
+
+        return FileJournal(os.path.dirname(tokens_path(self._accounts, name)))
+
+    def login_journal(self, name: str) -> FileJournal:
+        """Return a new journal, for one login."""
+        from loopback_auth.store.journal import FileJournal
+
+        return FileJournal(os.path.dirname(tokens_path(self._accounts, name)), f"login-{os.urandom(4).hex()}-")
+
+    def login_journals(self, name: str) -> list[FileJournal]:
+        """Return the journals of all logins that have not ended as they should, or have not ended; not yet opened."""
+        from loopback_auth.store.journal import login_journals
+
+        return login_journals(os.path.dirname(tokens_path(self._accounts, name)))
+
+    def trouble(self, name: str) -> Trouble | None:
+        """Return what was noted last."""
+        from loopback_auth.store.record import parse_trouble
+
+        try:
+            return parse_trouble(files.read(self._path(name, "last-error")))
+        except FileNotFoundError:
+            return None
+
+    def note(self, name: str, trouble: Trouble) -> None:
+        """Keep what went wrong. Raises StoreError."""
+        from loopback_auth.store.record import serialise_trouble
+
+        files.replace(self._path(name, "last-error"), serialise_trouble(trouble))
+
+    def _path(self, name: str, file: str) -> str:
+        return os.path.join(os.path.dirname(tokens_path(self._accounts, name)), file)
+
+    def _make_folder(self, name: str) -> None:
         folder = os.path.dirname(tokens_path(self._accounts, name))
         files.make_folder(self._accounts)
         files.make_folder(folder)
-        return folder

@@ -1,26 +1,46 @@
-"""The operating system's lock on a file: it ends with its holder, however that ends. The file is never unlinked."""
+"""The operating system's lock on a file: it ends with its holder, however that ends. The file is never unlinked.
+
+On the way of a `token` that waits for another process, so nothing heavy is imported.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from types import TracebackType
 
 from loopback_auth.errors import StoreUnsafe
 from loopback_auth.files import check
 from loopback_auth.text import printable
 
+TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
+if TYPE_CHECKING:
+    from types import TracebackType
+
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    _FAR = 1 << 30  # nobody reads there: on Windows a locked byte cannot be read
+
+    def take(descriptor: int) -> bool:
+        """Lock an open file for this descriptor alone; False if another has it. Closing it lets go."""
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
 else:
     import fcntl
 
-    def _take(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def take(descriptor: int) -> bool:
+        """Lock an open file for this descriptor alone; False if another has it. Closing it lets go."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 class FileLock:
@@ -31,7 +51,9 @@ class FileLock:
         self._descriptor: int | None = None
 
     def try_acquire(self) -> bool:
-        """Take the lock if nobody holds it; never waits. Raises StoreUnsafe: a link or a stranger's file."""
+        """Take the lock if nobody else holds it; never waits. Raises StoreUnsafe: a link or a stranger's file."""
+        if self._descriptor is not None:
+            return True
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
             descriptor = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
@@ -43,18 +65,24 @@ class FileLock:
             ) from error
         try:
             check(os.fstat(descriptor), self._path)
-            _take(descriptor)
             # Somebody may have replaced the file after we opened it: a lock on the old one excludes nobody.
-            if os.path.samestat(os.fstat(descriptor), os.stat(self._path)):
-                self._descriptor = descriptor
-                return True
-        except (BlockingIOError, FileNotFoundError, PermissionError):
-            pass
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-        return False
+            if take(descriptor) and is_at(descriptor, self._path):
+                self._descriptor, descriptor = descriptor, -1
+        finally:
+            if descriptor != -1:
+                os.close(descriptor)
+        return self._descriptor is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this object holds it."""
+        return self._descriptor is not None
+
+    def release(self) -> None:
+        """Let go; without effect where it is not held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def __enter__(self) -> FileLock:
         return self
@@ -65,7 +93,12 @@ class FileLock:
         _value: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if self._descriptor is not None:
-            with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-            self._descriptor = None
+        self.release()
+
+
+def is_at(descriptor: int, path: str) -> bool:
+    """Whether `path` is still the file that was opened."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

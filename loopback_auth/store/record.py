@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loopback_auth.oauth.registration import ClientRegistration
-    from loopback_auth.store.base import Account
+    from loopback_auth.store.base import Account, Trouble
 
 _FORMAT = "loopback-auth 1"
 _FAR = 1e12  # seconds: what is further away, or no number, was not written here
@@ -41,6 +41,14 @@ _KINDS: dict[str, Any] = {
     "refresh_token": str | None,
     "client_secret": dict | None,
     "company": dict | None,
+}
+_TROUBLE_KINDS: dict[str, Any] = {
+    "generation": int,
+    "digest": str,
+    "message": str,
+    "at": int | float,
+    "refused": bool,
+    "not_before": int | float | None,
 }
 """What the members of the JSON are, so that a file that was edited by hand is damaged here and nowhere later."""
 
@@ -103,6 +111,7 @@ def serialise(account: Account) -> bytes:
         "registration": dataclasses.asdict(account.registration),
         "client_secret": account.client_secret,
         "company": account.company,
+        "machine": account.machine,
     }
     expires_at = "-" if account.expires_at is None else account.expires_at
     line = f"{_FORMAT} {expires_at} {received.unix:.3f} {received.boot_id} {received.uptime:.3f} {account.received_by}"
@@ -123,7 +132,9 @@ def parse(content: bytes, name: str, where: str) -> Account:
         if first is None:
             raise ValueError
         members: dict[str, Any] = json.loads(content.split(b"\n", 2)[2])
-        if not all(isinstance(members[key], kind) for key, kind in _KINDS.items()):
+        if not all(isinstance(members[key], kind) for key, kind in _KINDS.items()) or not all(
+            isinstance(members.get(key), str | None) for key in ("account", "machine")
+        ):
             raise TypeError
         refresh_token = members["refresh_token"]
         return Account(
@@ -143,6 +154,8 @@ def parse(content: bytes, name: str, where: str) -> Account:
             received=first.received,
             received_by="refresh" if first.received_by == "refresh" else "login",
             company=members["company"],
+            machine=members.get("machine"),
+            stored_as=None if members.get("account") == name else members.get("account"),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StoreError(
@@ -161,3 +174,26 @@ def parse_registration(members: dict[str, Any]) -> ClientRegistration:
 
 def _known(kind: type, members: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in members.items() if key in kind.__dataclass_fields__}  # type: ignore[attr-defined]  # both kinds are dataclasses
+
+
+def serialise_trouble(trouble: Trouble) -> bytes:
+    """Return the bytes of a trouble: one JSON object."""
+    import dataclasses
+    import json
+
+    return json.dumps(dataclasses.asdict(trouble)).encode("ascii") + b"\n"
+
+
+def parse_trouble(content: bytes) -> Trouble | None:
+    """Return the trouble of these bytes, None where they are damaged: it informs, and nothing hangs on it."""
+    import json
+
+    from loopback_auth.store.base import Trouble
+
+    try:
+        members: dict[str, Any] = json.loads(content)
+        if all(isinstance(members[key], kind) for key, kind in _TROUBLE_KINDS.items()):
+            return Trouble(**{key: members[key] for key in _TROUBLE_KINDS})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return None

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from loopback_auth.endpoints.connection import BODY_LIMIT, proxy_for, tls_context
+from loopback_auth.endpoints.connection import proxy_for, tls_context
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import ConfigurationError, OutcomeUnknown, TokenEndpointUnreachable
-from loopback_auth.oauth.token import TokenRequest
+from loopback_auth.oauth.token import ANSWER_LIMIT, TokenRequest
 from loopback_auth.secret import Secret
 
 from .servers import certificate, http, listening, says
@@ -195,10 +195,10 @@ async def test_64_kib_are_read_and_no_more(chunked: bool) -> None:
 
     async with listening(endless) as server, TokenEndpoint.open(server.url) as endpoint:
         answer = await asyncio.wait_for(endpoint.send(request(server.url)), 5)
-    assert answer.body == b"x" * BODY_LIMIT
+    assert answer.body == b"x" * ANSWER_LIMIT
 
 
-@pytest.mark.parametrize("length", [BODY_LIMIT - 1, BODY_LIMIT])
+@pytest.mark.parametrize("length", [ANSWER_LIMIT - 1, ANSWER_LIMIT])
 async def test_an_answer_up_to_the_limit_is_whole(length: int) -> None:
     """An answer of 64 KiB is read to its end."""
     async with listening(says(http(b"x" * length))) as server, TokenEndpoint.open(server.url) as endpoint:

@@ -59,7 +59,8 @@ _VARYING = (
     (re.compile(r"\b1[789]\d{8}\b"), "{time}"),
     (re.compile(r"(?<=[=/])(?:[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{22})(?![\w-])"), "{nonce}"),
     (re.compile(r"(?<=\"expires_in\": )[1-9]\d*"), "{seconds}"),
-    (re.compile(r"\b\d+(?= s old)"), "{seconds}"),
+    (re.compile(r"\b\d+(?= s old| s ago)|(?<=trying again in )[12]\.\d(?= s)"), "{seconds}"),
+    (re.compile(r"(?<=\"refresh_token_age\": )\d+"), "{seconds}"),
     (re.compile(r"\b[\d.]+(?= ms )"), "{figure}"),
     (re.compile(r"[\w.-]+\.\d+\.new\b"), "{file}.{pid}.new"),
     (re.compile(r"\bprobe\.\d+\b"), "probe.{pid}"),
@@ -227,6 +228,11 @@ class Player:
         for lock in self._holding:
             lock.__exit__(None, None, None)  # type: ignore[attr-defined]  # a FileLock
 
+    def _rename(self, rest: str, _content: str) -> None:
+        """`FROM TO`."""
+        old, new = rest.split()
+        (self.home / old).rename(self.home / new)
+
     def _account(self, rest: str, _content: str) -> None:
         """`NAME key=value…`: age, days (of the refresh token), lifetime, type, company, refresh, access, secret, …"""
         name, *words = shlex.split(rest)
@@ -289,6 +295,7 @@ class Player:
         "signal": _signalled,
         "lock": _lock,
         "account": _account,
+        "rename": _rename,
     }
 
     # -- a command

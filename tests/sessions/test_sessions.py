@@ -31,6 +31,10 @@ NOT_SHOWN = {
     r"the folder of .* cannot be made: .*": "setup asks on a terminal first",
     r".* cannot be removed: .*": "a disk that turns read-only in the middle",
     r".* cannot be looked at: .*": "root sees all",
+    # what a kill or a failing disk leaves: held by the fault suite
+    r"the refresh token of account .* was sent, and no answer came": "a process that was killed",
+    r"(the tokens|new tokens of account .*) came, and .*": "a disk that fails in mid-refresh",
+    r"nothing is lost, the answer is kept.*": "a disk that fails in mid-refresh",
     # on a terminal: held by the tests that drive one
     r"what was pasted is not the redirect of this login: .*": "a terminal",
     r"not logged in: the answer was no": "a terminal",

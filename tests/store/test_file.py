@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from loopback_auth.errors import ConfigurationError, StoreError, StoreNotWritable, StoreUnsafe
 from loopback_auth.secret import Secret
-from loopback_auth.store.file import PROBE_SIZE, FileStore, tokens_path, valid_name
+from loopback_auth.store.file import FileStore, tokens_path, valid_name
 
 from . import planted
 from .accounts import account
@@ -33,6 +33,11 @@ def store(folder: Path) -> FileStore:
     return FileStore(str(folder))
 
 
+def prove(store: FileStore, name: str) -> None:
+    with store.journal(name) as journal:
+        journal.prove()
+
+
 def test_an_account_is_kept(store: FileStore, folder: Path) -> None:
     """What was saved is loaded, by this store and by the next process's; the store says where it is."""
     store.save(account("cafe-roma"))
@@ -44,7 +49,7 @@ def test_an_account_is_kept(store: FileStore, folder: Path) -> None:
 
 def test_folders_and_files_are_private(store: FileStore, folder: Path) -> None:
     """All folders are 0700, all files 0600, and there is nothing but tokens and lock."""
-    store.prove("default")
+    prove(store, "default")
     store.save(account())
     with store.lock("default") as lock:
         assert lock.try_acquire()
@@ -100,7 +105,7 @@ def test_names_that_are_not(store: FileStore, folder: Path, name: str) -> None:
     """No other name becomes a path: not one method takes it, and nothing is made."""
     calls: list[Callable[[], object]] = [
         lambda: store.load(name),
-        lambda: store.prove(name),
+        lambda: prove(store, name),
         lambda: store.save(account(name)),
         lambda: store.remove(name),
         lambda: store.lock(name),
@@ -140,7 +145,7 @@ def test_a_loose_account_folder_is_refused_until_mended(store: FileStore, folder
     (folder / "default").chmod(0o755)
     calls: list[Callable[[], object]] = [
         lambda: store.load("default"),
-        lambda: store.prove("default"),
+        lambda: prove(store, "default"),
         lambda: store.save(account()),
         lambda: store.lock("default"),
     ]
@@ -168,7 +173,7 @@ def test_another_users_store_is_refused_before_anything_is_written(store: FileSt
     store.save(account())
     before = names(folder / "default")
     os.chown(folder, planted.STRANGER, -1)
-    calls: list[Callable[[], object]] = [lambda: store.prove("default"), lambda: store.save(account())]
+    calls: list[Callable[[], object]] = [lambda: prove(store, "default"), lambda: store.save(account())]
     for call in calls:
         with pytest.raises(StoreUnsafe, match=f"belongs to user id {planted.STRANGER}"):
             call()
@@ -179,7 +184,7 @@ def test_the_probe_leaves_nothing(store: FileStore, folder: Path) -> None:
     """Proving the store writes, renames and removes; afterwards everything is as it was."""
     store.save(account())
     before = (folder / "default" / "tokens").read_bytes()
-    store.prove("default")
+    prove(store, "default")
     assert names(folder / "default") == ["tokens"]
     assert (folder / "default" / "tokens").read_bytes() == before
 
@@ -214,12 +219,12 @@ def test_a_full_disk_is_found_out_before_spending(small_disk: Path) -> None:
     store.save(account())
     filler = fill(small_disk)
     with pytest.raises(StoreNotWritable, match=r"cannot be written: no space left on device") as caught:
-        store.prove("default")
+        prove(store, "default")
     assert caught.value.exit_status == 8
     assert names(small_disk / "accounts" / "default") == ["tokens"]
     assert store.load("default") == account()
     filler.unlink()
-    store.prove("default")
+    prove(store, "default")
 
 
 def test_a_full_disk_leaves_the_old_account(small_disk: Path) -> None:
@@ -241,7 +246,7 @@ def test_a_new_account_on_a_full_disk(small_disk: Path) -> None:
     store.save(account())
     fill(small_disk)
     with pytest.raises(StoreNotWritable):
-        store.prove("second")
+        prove(store, "second")
     assert store.names() == ["default"]
 
 
@@ -251,7 +256,7 @@ def test_a_read_only_disk_is_found_out_before_spending(small_disk: Path) -> None
     store.save(account())
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     calls: list[Callable[[], object]] = [
-        lambda: store.prove("default"),
+        lambda: prove(store, "default"),
         lambda: store.save(account()),
         lambda: store.remove("default"),
     ]
@@ -259,11 +264,6 @@ def test_a_read_only_disk_is_found_out_before_spending(small_disk: Path) -> None
         with pytest.raises(StoreNotWritable, match="read-only file system"):
             call()
     assert store.load("default") == account()
-
-
-def test_the_probe_is_as_large_as_the_largest_answer() -> None:
-    """What is proven is room for the 64 KiB that a token endpoint may answer."""
-    assert PROBE_SIZE == 64 * 1024
 
 
 SAVING = """
@@ -278,7 +278,8 @@ while True:
     generation = kept.generation + 1
     tokens = replace(kept.tokens, refresh_token=Secret(f"s3kr1t-{generation}"))
     kept = replace(kept, generation=generation, tokens=tokens)
-    store.prove("default")
+    with store.journal("default") as journal:
+        journal.prove()
     store.save(kept)
 """
 
@@ -300,7 +301,7 @@ def test_a_killed_process_leaves_a_whole_account(store: FileStore, folder: Path)
         after = store.load("default")
         assert after is not None
         assert after.tokens.refresh_token == Secret(f"s3kr1t-{after.generation}")
-        store.prove("default")
+        prove(store, "default")
         store.save(after)
 
 

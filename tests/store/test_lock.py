@@ -182,7 +182,7 @@ async def test_who_waits_too_long_gives_up(tmp_path: Path) -> None:
         with pytest.raises(StoreBusy) as caught:
             async with locked(store, "default", timeout=0.05):
                 pytest.fail("the lock was held by another")
-    assert str(caught.value) == ("another process is working on account default and did not finish within 0 s")
+    assert str(caught.value) == "another process is working on account default and does not finish"
     assert caught.value.exit_status == 8
     assert caught.value.hint == ("nothing was spent; try again, or look for a loopback-auth process that hangs",)
 

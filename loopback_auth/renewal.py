@@ -1,0 +1,314 @@
+"""One renewal of an account's tokens: lock → load again → recover → prove → connect → arm → spend → commit.
+
+Its steps and their order are what keeps a refresh token that works once from being lost or sent twice:
+
+* it leaves only from a process that holds the account's lock, has loaded the account under it, and has made the intent
+  durable;
+* the answer is kept, byte for byte, before anybody reads it, and the intent until the new tokens are durable;
+* nothing is removed because a refresh failed, and no age or process id gives anybody the right to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+
+from loopback_auth import clock, grant, machine
+from loopback_auth.endpoints.token_endpoint import TokenEndpoint
+from loopback_auth.errors import (
+    LoginRequired,
+    LoopbackAuthError,
+    OutcomeUnknown,
+    Overtaken,
+    ServerUnavailable,
+    StoreBusy,
+    StoreError,
+    StoreNotWritable,
+    TokenEndpointUnreachable,
+    TokensNotStored,
+)
+from loopback_auth.oauth.token import TokenSet, build_refresh_request, tokens_in
+from loopback_auth.secret import Secret
+from loopback_auth.spend import locked, spend
+from loopback_auth.standing import is_copy, trouble_of
+from loopback_auth.store.base import Account, Intent, Journal, Lock, Store, Trouble
+from loopback_auth.text import printable
+
+OVERTAKEN_PAUSE = 0.05
+"""Seconds after which it is looked again at what a faster process does."""
+RESEND_AFTER = 2.0
+"""Seconds after a refresh token was sent, at the earliest, that it is sent once more because no answer came."""
+QUICK = 5.0
+"""Seconds: what took longer than this to fail is for the next call to try again."""
+CONNECT_PAUSES = (0.5, 1.5)
+"""Seconds between the tries to connect, while a token is needed."""
+RETRY_AFTER_PATIENCE = 5.0
+"""Seconds of a Retry-After that are waited for."""
+RETRY_AFTER_LIMIT = 900.0
+"""Seconds of a Retry-After that are believed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """What is to be renewed, and when it need not be any more."""
+
+    store: Store
+    name: str
+    client_secret: Callable[[Account], Secret | None]
+    will_do: Callable[[Account], bool]
+    """Whether another process has done it meanwhile."""
+    needed: Callable[[Account], bool]
+    """Whether there is nothing in hand that works, so that it is worth waiting for the server."""
+    waiting: Callable[[LoopbackAuthError, float], None]
+    now: Callable[[], clock.Moment]
+    insist: bool = False
+    """A person asks: what the server said about coming back later does not hold."""
+    resend: bool = False
+    """A person asks to send once more what is in doubt, and nothing else."""
+
+    async def run(self, lock: Lock | None, lock_timeout: float) -> Account:
+        """Return the account once it will do, or has been renewed. Raises what `TokenSource.token` raises."""
+        deadline = time.monotonic() + lock_timeout
+        while True:
+            try:
+                async with locked(self.store, self.name, lock_timeout, lock) as journal:
+                    await grant.adopt(self.store, self.name)
+                    account = load(self.store, self.name)
+                    return account if self.will_do(account) else await self._renewed(account, journal)
+            except StoreBusy as busy:
+                account = load(self.store, self.name)
+                if self.will_do(account):
+                    return account
+                if not isinstance(busy, Overtaken) or time.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(OVERTAKEN_PAUSE)
+
+    async def _renewed(self, account: Account, journal: Journal) -> Account:
+        for attempt in itertools.count():
+            account = await self._recovered(account, journal)
+            if self.will_do(account) or (self.resend and journal.intent is None):
+                return account
+            begun = time.monotonic()
+            try:
+                renewed = await self._spend(account, journal)
+            except (OutcomeUnknown, ServerUnavailable, TokenEndpointUnreachable) as error:
+                pause = self._pause(error, attempt, account, journal)
+                if pause is None or time.monotonic() - begun > QUICK:
+                    raise
+                if pause:
+                    self.waiting(error, pause)
+                    await asyncio.sleep(pause)
+            else:
+                if renewed.received != account.received:
+                    return renewed
+                account = renewed  # a new refresh token came, and no access token: so it is used at once
+                if attempt:
+                    raise OutcomeUnknown(
+                        f"the token endpoint gave account {self.name} no access token", hint="run the command again"
+                    )
+        raise AssertionError
+
+    async def _recovered(self, account: Account, journal: Journal) -> Account:
+        """Adopt what an earlier sending brought. Whatever is in the journal afterwards is in doubt."""
+        intent = journal.intent
+        if intent is None:
+            return account
+        if (intent.generation, intent.digest) == account.spends:
+            tokens = tokens_in(journal.answer)
+            if tokens is None:
+                return account
+            account = await self._commit(account, tokens, intent.armed)
+        try:
+            journal.clear()
+        except StoreNotWritable:
+            if not self.will_do(account):  # it would have to be sent under an intent that is about something else
+                raise
+        return account
+
+    async def _spend(self, account: Account, journal: Journal) -> Account:
+        refresh_token = self._refresh_token(account)
+        registration = account.registration
+        request = build_refresh_request(registration, self.client_secret(account), refresh_token)
+        was_in_doubt = await self._wait_in_doubt(account, journal)
+
+        async def commit(tokens: TokenSet) -> Account:
+            return await self._commit(account, tokens, self.now())
+
+        try:
+            journal.prove()
+            async with TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint:
+                await token_endpoint.connect()
+                journal.arm(Intent(generation=account.generation, digest=account.digest, armed=self.now()))
+                return await spend(token_endpoint, request, journal, commit=commit)
+        except (Overtaken, TokensNotStored):
+            raise
+        except LoginRequired as refused:
+            if refused.error is not None:  # else somebody has logged out meanwhile
+                if was_in_doubt:
+                    refused.args = (
+                        f"the refresh token was spent, and the answer with the next one was lost: {refused}",
+                    )
+                refused.hint = (login_again(account),)
+                self._note(account, refused, refused=True)
+            with contextlib.suppress(StoreNotWritable):
+                journal.clear()
+            raise
+        except OutcomeUnknown as unknown:
+            unknown.hint = self._what_now(account, journal)
+            self._note(account, unknown)
+            raise
+        except LoopbackAuthError as error:
+            self._note(account, error)
+            raise
+
+    def _refresh_token(self, account: Account) -> Secret:
+        """Return the refresh token if it may be sent: from here, and now."""
+        refresh_token = account.tokens.refresh_token
+        if refresh_token is None:
+            raise LoginRequired(
+                f"the access token of account {account.name} has expired, and the server gave no refresh token",
+                hint=login_again(account),
+            )
+        if is_copy(account):
+            raise LoginRequired(
+                f"account {account.name} was copied here: its refresh token works once, for one place",
+                hint=(
+                    f"log in here: loopback-auth login {account.name} --force",
+                    f"if it was moved, and nothing uses it there: loopback-auth refresh {account.name} --moved",
+                ),
+            )
+        trouble = trouble_of(account, self.store)
+        if trouble is not None and trouble.refused:
+            raise LoginRequired(printable(trouble.message), hint=login_again(account))
+        left = (trouble.not_before or 0) - self.now().unix if trouble is not None else 0
+        if 0 < left <= RETRY_AFTER_LIMIT and not self.insist:
+            raise ServerUnavailable(
+                "the token endpoint asked to come back later",
+                hint=f"nothing was sent; try again in {left:.0f} s, or insist: "
+                f"loopback-auth refresh {account.name} --force",
+            )
+        return refresh_token
+
+    async def _wait_in_doubt(self, account: Account, journal: Journal) -> bool:
+        """Return whether it was sent before; then it is sent once more, after a pause, and never again by itself.
+
+        If the first sending was honoured, nobody holds the tokens that came of it: so nothing can be lost by asking.
+        """
+        doubt = journal.intent
+        if doubt is None:
+            return False
+        trouble = trouble_of(account, self.store)
+        unknown = OutcomeUnknown(
+            printable(trouble.message)
+            if trouble is not None and trouble.at >= doubt.armed.unix
+            else f"the refresh token of account {account.name} was sent, and no answer came",
+            hint=self._what_now(account, journal),
+        )
+        if doubt.sendings > 1 and not self.resend:
+            raise unknown
+        since = clock.seconds_between(doubt.armed, self.now())
+        if 0 <= since < RESEND_AFTER:
+            if not self.resend:
+                self.waiting(unknown, RESEND_AFTER - since)
+            await asyncio.sleep(RESEND_AFTER - since)
+        return True
+
+    def _what_now(self, account: Account, journal: Journal) -> tuple[str, ...]:
+        doubt = journal.intent
+        if doubt is None or doubt.sendings < 2:
+            return ("the next command asks once more, and the server's answer to that decides",)
+        return (
+            f"it was sent {doubt.sendings} times; send it once more: loopback-auth refresh {account.name} --resend",
+            login_again(account),
+        )
+
+    def _pause(self, error: LoopbackAuthError, attempt: int, account: Account, journal: Journal) -> float | None:
+        """Return the seconds after which it is tried again, None if it is not."""
+        match error:
+            case OutcomeUnknown() if (doubt := journal.intent) is not None:
+                return 0.0 if attempt == 0 and doubt.sendings == 1 else None
+            case TokenEndpointUnreachable() if attempt < len(CONNECT_PAUSES) and self.needed(account):
+                return CONNECT_PAUSES[attempt]
+            case ServerUnavailable() if attempt == 0 and self.needed(account):
+                seconds = self._retry_after(error)
+                return seconds if seconds is not None and seconds <= RETRY_AFTER_PATIENCE else None
+        return None
+
+    async def _commit(self, account: Account, tokens: TokenSet, received: clock.Moment) -> Account:
+        """Make the new tokens durable; what the answer does not say stays as it was (RFC 6749 §6)."""
+        renewed = replace(account, tokens=tokens, received=received, received_by="refresh")
+        if not tokens.access_token:  # the answer broke off before it
+            renewed = replace(account, tokens=replace(account.tokens, refresh_token=tokens.refresh_token))
+        if tokens.refresh_token is None:
+            renewed = replace(renewed, tokens=replace(renewed.tokens, refresh_token=account.tokens.refresh_token))
+        else:
+            renewed = replace(renewed, refresh_token_at=received.unix)
+        renewed = replace(
+            renewed,
+            tokens=replace(renewed.tokens, scope=tokens.scope or account.tokens.scope),
+            generation=account.generation + 1,
+            machine=machine.identity() or account.machine,
+        )
+        stored = load(self.store, self.name)
+        if stored.generation != account.generation:  # nobody may write but us; if somebody did, newer tokens stay
+            return stored
+        try:
+            self.store.save(renewed)
+        except StoreError as error:
+            raise TokensNotStored(
+                f"new tokens of account {account.name} came, and {error}",
+                account=renewed,
+                hint=(
+                    "nothing is lost, the answer is kept; make room, and the next command stores it: "
+                    f"loopback-auth refresh {account.name}",
+                ),
+            ) from error
+        return renewed
+
+    def _note(self, account: Account, error: LoopbackAuthError, *, refused: bool = False) -> None:
+        """Keep what went wrong for `status`; where that cannot be written, the error itself is what counts."""
+        now = self.now()
+        later = self._retry_after(error) if isinstance(error, ServerUnavailable) else None
+        with contextlib.suppress(StoreError):
+            self.store.note(
+                account.name,
+                Trouble(
+                    generation=account.generation,
+                    digest=account.digest,
+                    message=str(error),
+                    at=now.unix,
+                    refused=refused,
+                    not_before=None if later is None else now.unix + later,
+                ),
+            )
+
+    def _retry_after(self, error: ServerUnavailable) -> float | None:
+        """Return the seconds of a Retry-After, which is a number or a date (RFC 9110 §10.2.3)."""
+        said = error.retry_after or ""
+        if said.isascii() and said.isdigit() and len(said) < 10:
+            return min(float(said), RETRY_AFTER_LIMIT)
+        try:
+            return min(max(parsedate_to_datetime(said).timestamp() - self.now().unix, 0.0), RETRY_AFTER_LIMIT)
+        except (ValueError, TypeError, OverflowError):
+            return None
+
+
+def load(store: Store, name: str) -> Account:
+    """Return the account. Raises LoginRequired where there is none, StoreError."""
+    account = store.load(name)
+    if account is None:
+        raise LoginRequired(
+            f"there is no account called {name}",
+            hint=f"log in first: loopback-auth login {name}",
+        )
+    return account
+
+
+def login_again(account: Account) -> str:
+    """Return the hint that says how."""
+    return f"log in again: loopback-auth login {account.name} --force"

@@ -1,0 +1,318 @@
+"""The file store's journal of one spend: `intent`, which has no secrets, and `answer`, what came back, byte for byte.
+
+    intent     a line of JSON for each time the same thing was sent, or is about to be. Created exclusively, locked by
+               whoever sends for as long as that process lives, and durable before anything leaves.
+    answer     as long as an answer may be, reserved on the disk before anything leaves and filled up with zeros;
+               mapped into memory, so that keeping a byte needs no system call which could fail
+    answer.N   what the N-th sending brought, where that was of no use and it was sent again
+
+A login keeps its own, as `login-N-intent` and `login-N-answer`, N being eight hex digits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import mmap
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from loopback_auth import files
+from loopback_auth.clock import Moment
+from loopback_auth.errors import Overtaken, StoreNotWritable
+from loopback_auth.files import CREATE, OPEN, check, remove_quietly, sync, sync_folder, write_all
+from loopback_auth.oauth.token import ANSWER_LIMIT
+from loopback_auth.store.base import Intent
+from loopback_auth.store.lock import is_at, take
+from loopback_auth.text import printable
+
+_PAGE = 4096
+
+
+class FileJournal:
+    """Implements `Journal` in an account's folder. `prefix` is in front of its file names."""
+
+    def __init__(self, folder: str, prefix: str = "") -> None:
+        self._folder = folder
+        self._prefix = prefix
+        self._intent_path = self._path("intent")
+        self._answer_path = self._path("answer")
+        self._intent: int | None = None
+        """The open intent, locked; None where there is none."""
+        self._answer: int | None = None
+        self._kept: mmap.mmap | None = None
+        self._length = 0
+
+    # -- what an earlier process left
+
+    def try_open(self) -> bool:
+        """Take over what a process that has ended left; False while its sender is alive."""
+        if self._intent is not None:
+            return True
+        try:
+            descriptor = os.open(self._intent_path, OPEN)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError as error:
+            raise files.unsafe(self._intent_path, error) from error
+        try:
+            check(os.fstat(descriptor), self._intent_path)
+            if take(descriptor) and is_at(descriptor, self._intent_path):
+                self._intent, descriptor = descriptor, -1
+        finally:
+            if descriptor != -1:
+                os.close(descriptor)
+        return self._intent is not None or not os.path.lexists(self._intent_path)
+
+    def tidy(self) -> None:
+        """Remove what is left of a process that ended before it sent anything. Call it holding the account's lock."""
+        if self._intent is None:
+            with files.writing(self._intent_path):
+                self._remove_leftovers()
+        elif not self._lines():  # its writer ended before it was whole
+            self.clear()
+
+    @property
+    def intent(self) -> Intent | None:
+        """What was sent last, or was about to be; None where nothing is in doubt."""
+        lines = self._lines()
+        return dataclasses.replace(_parse(lines[-1]), sendings=len(lines)) if lines else None
+
+    @property
+    def answer(self) -> bytes:
+        """Return what the last sending brought, as far as it came."""
+        if self._kept is not None:
+            return self._kept[: self._length]
+        try:
+            return files.read(self._answer_path).rstrip(b"\0")
+        except FileNotFoundError:
+            return b""
+
+    # -- before the request leaves
+
+    def prove(self) -> None:
+        """Write, fsync, rename and remove a probe; then reserve room for the answer. Raises StoreError, Overtaken."""
+        files.make_folder(os.path.dirname(self._folder))
+        files.make_folder(self._folder)
+        probe = self._path(f"probe.{os.getpid()}")
+        with self._not_overtaken():
+            files.replace(probe, b"\0" * ANSWER_LIMIT)
+            files.remove(probe)
+            self._reserve()
+
+    def arm(self, intent: Intent) -> None:
+        """Make it durable that this is sent now. Raises StoreNotWritable, Overtaken: then it must not be sent."""
+        first = self._intent is None
+        with self._not_overtaken(), files.writing(self._intent_path):
+            if self._intent is None:
+                self._intent = self._create()
+            elif self.answer:
+                os.replace(self._answer_path, f"{self._answer_path}.{len(self._lines())}")
+            try:
+                whole = sum(len(line) + 1 for line in self._lines())
+                os.ftruncate(self._intent, whole)
+                os.lseek(self._intent, whole, os.SEEK_SET)
+                write_all(self._intent, json.dumps(_members(intent)).encode("ascii") + b"\n")
+                sync(self._intent)
+                os.replace(self._new_answer_path, self._answer_path)
+                sync_folder(self._folder)
+            except BaseException:
+                if first:
+                    remove_quietly(self._intent_path)
+                    self._close_intent()
+                raise
+        self._map()
+
+    # -- the answer
+
+    def stage(self, piece: bytes) -> None:
+        """Keep the next bytes of the answer: no system call, nothing that could fail."""
+        if self._kept is not None:
+            end = min(self._length + len(piece), ANSWER_LIMIT)
+            self._kept[self._length : end] = piece[: end - self._length]
+            self._length = end
+
+    def sync(self) -> None:
+        """Make the answer durable. Raises StoreNotWritable: it is still in the system's memory then."""
+        if self._answer is not None and self._kept is not None:
+            with files.writing(self._answer_path):
+                if sys.platform != "linux":
+                    self._kept.flush()
+                sync(self._answer)
+
+    # -- when the outcome is known
+
+    def withdraw(self) -> None:
+        """Take the last `arm` back: it turned out that what was sent was not spent by it."""
+        lines = self._lines()
+        if len(lines) < 2 or self._intent is None:
+            self.clear()
+            return
+        with files.writing(self._intent_path):
+            os.ftruncate(self._intent, sum(len(line) + 1 for line in lines[:-1]))
+            sync(self._intent)
+
+    def clear(self) -> None:
+        """Remove intent and answers: what was sent is committed, or was refused for good."""
+        self._close_answer()
+        self._close_intent()
+        with files.writing(self._intent_path):
+            remove_quietly(self._intent_path)
+            self._remove_leftovers()
+            if os.path.isdir(self._folder):
+                sync_folder(self._folder)
+
+    def __enter__(self) -> FileJournal:
+        return self
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._close_answer()
+        self._close_intent()
+        with contextlib.suppress(OSError):
+            remove_quietly(self._new_answer_path)
+
+    # -- within
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, self._prefix + name)
+
+    @property
+    def _new_answer_path(self) -> str:
+        return f"{self._answer_path}.{os.getpid()}.new"
+
+    @contextlib.contextmanager
+    def _not_overtaken(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreNotWritable as error:
+            if isinstance(error.__cause__, FileExistsError | FileNotFoundError):
+                raise Overtaken(
+                    f"another process is working on {printable(self._folder)}", hint="nothing was spent; try again"
+                ) from error
+            raise
+
+    def _reserve(self) -> None:
+        self._close_answer()
+        with files.writing(self._answer_path):
+            remove_quietly(self._new_answer_path)
+            self._answer = os.open(self._new_answer_path, CREATE, 0o600)
+            write_all(self._answer, b"\0" * ANSWER_LIMIT)
+            sync(self._answer)
+
+    def _map(self) -> None:
+        """Map the reserved answer. Each page is written to: where a write makes a copy, the room for it is had now."""
+        assert self._answer is not None  # noqa: S101 (the store was proven)
+        self._kept, self._length = mmap.mmap(self._answer, ANSWER_LIMIT), 0
+        for page in range(0, ANSWER_LIMIT, _PAGE):
+            self._kept[page] = 0
+
+    def _create(self) -> int:
+        """Create the intent, locked from its first moment on. Raises FileExistsError: another process has."""
+        descriptor = os.open(self._intent_path, CREATE, 0o600)
+        try:
+            if not take(descriptor) or not is_at(descriptor, self._intent_path):
+                raise FileExistsError
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _lines(self) -> list[bytes]:
+        """Return the whole lines of the intent: one that broke off was never sent."""
+        if self._intent is None:
+            return []
+        os.lseek(self._intent, 0, os.SEEK_SET)
+        content = b""
+        while more := os.read(self._intent, 1 << 16):
+            content += more
+        return content.split(b"\n")[:-1]
+
+    def _remove_leftovers(self) -> None:
+        """Remove what belongs to no intent: answers, probes, files whose writer ended before they were whole."""
+        beginnings = tuple(self._prefix + name for name in ("answer", "probe."))
+        try:
+            found = os.listdir(self._folder)
+        except FileNotFoundError:
+            return
+        for name in found:
+            if name.startswith(beginnings) or (not self._prefix and name.startswith(_OURS) and name.endswith(".new")):
+                remove_quietly(os.path.join(self._folder, name))
+
+    def _close_intent(self) -> None:
+        if self._intent is not None:
+            os.close(self._intent)
+            self._intent = None
+
+    def _close_answer(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+        if self._answer is not None:
+            os.close(self._answer)
+            self._answer = None
+
+
+def login_journals(folder: str) -> list[FileJournal]:
+    """Return the journals of the logins that have begun in this folder and have not ended as they should."""
+    try:
+        found = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise files.unsafe(folder, error) from error
+    names: dict[str, list[str]] = {}
+    for name in found:
+        if match := re.match("login-[0-9a-f]{8}-", name):
+            names.setdefault(match[0], []).append(name)
+    return [
+        FileJournal(folder, prefix)
+        for prefix, own in sorted(names.items())
+        if f"{prefix}intent" in own or _is_old(folder, own)
+    ]
+
+
+def _is_old(folder: str, names: list[str]) -> bool:
+    """Whether these files are no login's that is about to begin."""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - max(os.lstat(os.path.join(folder, name)).st_mtime for name in names) > _ABOUT_TO_BEGIN
+    return False
+
+
+_ABOUT_TO_BEGIN = 60.0
+_OURS = ("tokens.", "last-error.")
+
+
+def _members(intent: Intent) -> dict[str, object]:
+    armed = intent.armed
+    return {
+        "generation": intent.generation,
+        "digest": intent.digest,
+        "armed": [armed.unix, armed.boot_id, armed.uptime],
+        "process": os.getpid(),
+        "grant": intent.grant,
+    }
+
+
+def _parse(line: bytes) -> Intent:
+    """Return the intent of a line; one that cannot be read is about nothing that is known."""
+    try:
+        members = json.loads(line)
+        unix, boot_id, uptime = members["armed"]
+        return Intent(
+            generation=int(members["generation"]),
+            digest=str(members["digest"]),
+            armed=Moment(float(unix), str(boot_id), float(uptime)),
+            grant=members["grant"],
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Intent(generation=0, digest="", armed=Moment(0.0, "-", 0.0))
