@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import textwrap
 import time
 from pathlib import Path
 from typing import Any, get_args
@@ -16,18 +17,64 @@ from loopback_auth.cli import embedded, options, signals, voice
 from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.servers import SANDBOX_PORT
 from loopback_auth.redirect.sockets import who_holds
-from loopback_auth.sandbox import Fault, LogLine, Sandbox, SandboxClient, SandboxSettings, StateUnusable
+from loopback_auth.sandbox import (
+    FAULTS,
+    Fault,
+    FaultGrant,
+    LogLine,
+    Reuse,
+    Sandbox,
+    SandboxClient,
+    SandboxSettings,
+    StateUnusable,
+)
 from loopback_auth.text import printable
 
 
-@click.command(short_help="run a stand-in for the authorization server")
+def _faults(*, processed: bool) -> str:
+    names = ", ".join(name for name, fault in FAULTS.items() if fault.processed == processed)
+    return textwrap.indent(textwrap.fill(names, 74, break_on_hyphens=False), "  ")  # click would break names
+
+
+EPILOG = f"""\b
+Faults after a request was processed:
+{_faults(processed=True)}
+
+\b
+Faults instead of processing it:
+{_faults(processed=False)}
+"""
+
+
+class FaultName(click.Choice[str]):
+    """The name of a fault; there are too many of them to list in an error."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """Return what is wrong with a name."""
+        return f"there is no fault called {printable(value, 40)}"
+
+
+@click.command(short_help="run a stand-in for the authorization server", epilog=EPILOG)
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help=f"Where to listen ({SANDBOX_PORT}).")
 @click.option("--https", is_flag=True, help="Serve https, with a self-signed certificate.")
 @click.option("--code-lifetime", type=options.Duration(), default=30.0, metavar="TIME", help="Of a code (30s).")
 @click.option("--access-token-lifetime", type=options.Duration(), default=3600.0, metavar="TIME", help="(1h)")
 @click.option("--state", type=click.Choice(["echo", "drop", "replace"]), default="echo", help="In the redirect.")
-@click.option("--fault", type=click.Choice(get_args(Fault)), default="none", help="What the token endpoint does wrong.")
-@click.option("--fault-count", type=click.IntRange(1), metavar="N", help="For the first N token requests only.")
+@click.option(
+    "--grace", type=options.Duration(), default=0.0, metavar="TIME", help="How long a spent refresh token works on."
+)
+@click.option("--reuse", type=click.Choice(get_args(Reuse)), default="refuse", help="When it comes later.")
+@click.option(
+    "--fault",
+    type=FaultName(get_args(Fault)),
+    default="none",
+    metavar="NAME",
+    help="What the token endpoint does wrong: see below.",
+)
+@click.option(
+    "--fault-grant", type=click.Choice(get_args(FaultGrant)), default="any", help="To token requests of this grant."
+)
+@click.option("--fault-count", type=click.IntRange(1), metavar="N", help="For the first N of them only.")
 @click.option(
     "--redirect-uri", "redirect_uris", multiple=True, metavar="URI", help="Register just this one (repeatable)."
 )
@@ -42,7 +89,7 @@ def command(**flags: Any) -> None:
     \b
     loopback-auth sandbox                             then: loopback-auth login --server sandbox
     loopback-auth sandbox --access-token-lifetime 5s  what a refresh looks like
-    loopback-auth sandbox --fault drop --fault-count 1
+    loopback-auth sandbox --fault drop --fault-grant refresh_token --fault-count 1
     """
     try:
         settings = SandboxSettings(
@@ -52,7 +99,10 @@ def command(**flags: Any) -> None:
             code_lifetime=flags["code_lifetime"],
             access_token_lifetime=int(flags["access_token_lifetime"]),
             state=flags["state"],
+            grace=flags["grace"],
+            reuse=flags["reuse"],
             faults=flags["fault"],
+            fault_grant=flags["fault_grant"],
             fault_count=flags["fault_count"],
             redirect_uris=flags["redirect_uris"] or None,
             **_client(flags["client_id"], flags["client_secret_file"]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from .grants import SandboxAuthorizationServer
-from .refusals import wire
+from .refusals import REVOKED, wire
 from .replies import Reply, json_response
 from .state import State
 
@@ -33,7 +33,7 @@ class CompanyResource:
         if known is None or restaurant is None:
             return _refuse("the access token is not known here: not issued by this sandbox, or long ago")
         if known.revoked:
-            return _refuse("the access token is revoked, since its code was presented twice: log in again")
+            return _refuse(f"the access token is {REVOKED}")
         now = self._server.clock()
         if now >= known.expires_at:
             return _refuse(f"the access token expired {self._server.age(known.expires_at)} ago: refresh it")

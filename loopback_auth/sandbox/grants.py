@@ -6,7 +6,7 @@ No HTTP and no SQL lives here. Everything that authlib leaves open is decided in
 * a code is spent by the first request that presents it, right or wrong; presented again, it revokes the
   tokens that were issued from it (RFC 6749 §4.1.2);
 * `redirect_uri` is repeated in the token request, byte for byte (§4.1.3), as L-Series documents it;
-* a refresh token works once, without grace, and dies after 30 days unused (§6);
+* a refresh token works once, without grace unless the settings ask for one, and dies after 30 days unused (§6);
 * a token response holds `access_token`, `refresh_token` and `expires_in`, as L-Series sends it.
 """
 
@@ -35,6 +35,7 @@ from .log import printable
 from .models import IssuedCode, IssuedRefreshToken, Registration
 from .parameters import ParsedRequest
 from .refusals import (
+    REVOKED,
     GrantRefused,
     GrantTypeRefused,
     OAuth2Error,
@@ -44,7 +45,7 @@ from .refusals import (
 )
 from .restaurants import Restaurant
 from .settings import SandboxSettings
-from .state import REFRESH_TOKEN_IDLE_LIFETIME, Code, State
+from .state import REFRESH_TOKEN_IDLE_LIFETIME, Code, RefreshToken, State
 
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")
@@ -132,12 +133,15 @@ class SandboxAuthorizationServer(AuthorizationServer):
 
     def save_token(self, token: dict[str, str | int], request: OAuth2Request) -> None:
         """Remember the tokens under the grant that they were issued for."""
+        assert isinstance(request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
         credential = request.authorization_code or request.refresh_token
         assert credential is not None  # noqa: S101 - both grants set one before they issue
+        if not request.rotates:
+            del token["refresh_token"]  # from what authlib answers with, too
         self.state.save_tokens(
             credential.grant_id,
             access_token=str(token["access_token"]),
-            refresh_token=str(token["refresh_token"]),
+            refresh_token=str(token["refresh_token"]) if request.rotates else None,
             access_token_lifetime=self.settings.access_token_lifetime,
         )
 
@@ -171,9 +175,12 @@ class SandboxAuthorizationServer(AuthorizationServer):
         try:
             if repeated := parsed.payload.repeated():
                 raise RequestRefused(f"{printable(repeated)} comes twice: each parameter may occur once")
-            return super().create_token_response(parsed)  # type: ignore[return-value]
+            answer: Answer = super().create_token_response(parsed)  # type: ignore[assignment]
         except OAuth2Error as error:
-            return self.handle_error_response(parsed, error)
+            answer = self.handle_error_response(parsed, error)
+        if parsed.presented > 1:
+            parsed.words += f"; presented for the {_ordinal(parsed.presented)} time"
+        return answer
 
     def handle_response(self, status: int, body: Any, headers: Any) -> Answer:
         """Return the answer in a form that knows no HTTP library."""
@@ -342,40 +349,62 @@ class SandboxRefreshGrant(grants.RefreshTokenGrant):
     INCLUDE_NEW_REFRESH_TOKEN: bool = True
 
     def authenticate_refresh_token(self, refresh_token: str) -> IssuedRefreshToken:
-        """Spend the refresh token and return it, or refuse in words.
-
-        A second use is refused and harms nobody else: L-Series does not say that it would revoke anything.
-        """
+        """Spend the refresh token and return it, or refuse in words."""
         server, state = self.server, self.server.state
         known = state.load_refresh_token(refresh_token)
         if known is None:
             raise GrantRefused("the refresh token is not known here: not issued by this sandbox, or long ago")
-        if known.client_id != self.request.client.client_id:  # type: ignore[union-attr]
+        sent = self._sent
+        sent.presented = known.presented
+        if known.client_id != sent.client.client_id:  # type: ignore[union-attr]
             raise GrantRefused("the refresh token was issued to another client")
         if known.revoked:
-            raise GrantRefused("the refresh token is revoked, since its code was presented twice: log in again")
-        if known.spent_at is not None or not state.spend_refresh_token(known):
-            since = server.age(known.spent_at or known.issued_at)
-            raise GrantRefused(
-                f"the refresh token was used before, {since} ago, and works once: use the one that came with"
-                " that answer, or log in again"
-            )
+            raise GrantRefused(f"the refresh token is {REVOKED}")
+        if known.spent_at is not None or (sent.rotates and not state.spend_refresh_token(known)):
+            self._use_again(known)
+            return IssuedRefreshToken(known)
+        self._old_one = "is spent" if sent.rotates else "stays good"
         if server.clock() - known.issued_at >= REFRESH_TOKEN_IDLE_LIFETIME:
             days = REFRESH_TOKEN_IDLE_LIFETIME / 86400
             raise GrantRefused(f"the refresh token lay unused for {days:g} days and died: log in again")
         return IssuedRefreshToken(known)
+
+    def _use_again(self, known: RefreshToken) -> None:
+        """Let a spent refresh token pass within the grace; refuse it otherwise, and revoke the grant if that is set.
+
+        The default harms nobody else: L-Series does not say that it would revoke anything.
+        """
+        server, settings = self.server, self.server.settings
+        since = server.age(known.spent_at or known.issued_at)
+        if known.spent_at is not None and max(0.0, server.clock() - known.spent_at) < settings.grace:
+            self._old_one = f"was spent {since} ago, within the grace of {settings.grace:g} s"
+            return
+        words = f"the refresh token was used before, {since} ago, and works once"
+        if settings.reuse == "revoke":
+            server.state.revoke(known.grant_id)
+            raise GrantRefused(f"{words}: every token of this login is revoked now, log in again")
+        raise GrantRefused(f"{words}: use the one that came with that answer, or log in again")
 
     def authenticate_user(self, refresh_token: Any) -> Restaurant:
         """Return the restaurant that the token belongs to."""
         restaurant = self.server.restaurant(refresh_token.user_id)
         if restaurant is None:
             raise GrantRefused("the restaurant that allowed it is gone from the settings: log in again")
-        assert isinstance(self.request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
-        self.request.words = f"tokens of {restaurant.name} refreshed; the old refresh token is spent"
+        self._sent.words = f"tokens of {restaurant.name} refreshed; the old refresh token {self._old_one}"
         return restaurant
 
     def revoke_old_credential(self, refresh_token: Any) -> None:
         """Do nothing: it is spent since it was authenticated."""
+
+    @property
+    def _sent(self) -> ParsedRequest:
+        assert isinstance(self.request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+        return self.request
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in {11, 12, 13} else ending}"
 
 
 def _s256(verifier: str) -> str:

@@ -70,13 +70,21 @@ class Parameters(OAuth2Payload):
 
 
 class ParsedRequest(OAuth2Request):
-    """One request to an OAuth endpoint; the grants leave their words for the log in it."""
+    """One request to an OAuth endpoint.
 
-    def __init__(self, method: str, parameters: Parameters, authorization: list[str] | None = None) -> None:
+    `rotates` says whether a refresh token is spent and replaced; the grants leave their words for the log in `words`,
+    and in `presented` how often the refresh token of the request has come, this time included.
+    """
+
+    def __init__(
+        self, method: str, parameters: Parameters, authorization: list[str] | None = None, *, rotates: bool = True
+    ) -> None:
         super().__init__(method, _URI)
         self.payload: Parameters = parameters
         self.authorization = authorization or []
+        self.rotates = rotates
         self.words = ""
+        self.presented = 0
 
     @property
     def form(self) -> dict[str, str]:

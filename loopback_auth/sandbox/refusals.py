@@ -16,6 +16,9 @@ from authlib.oauth2.rfc6749.errors import (
 
 from .log import printable
 
+#: Why a token is revoked, whichever it is: the state file does not tell.
+REVOKED: Final = "revoked, since a code or refresh token of its login was presented twice: log in again"
+
 _NOT_IN_A_DESCRIPTION: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 
 
@@ -84,6 +87,7 @@ def words_of(error: OAuth2Error) -> str:
 
 
 __all__ = [
+    "REVOKED",
     "AccessDeniedError",
     "ClientRefused",
     "GrantRefused",

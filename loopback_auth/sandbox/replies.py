@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,13 +13,21 @@ _LARGEST_BODY: Final = 64 * 1024
 FORM: Final = "application/x-www-form-urlencoded"
 
 
+Send = Callable[[], Awaitable[web.StreamResponse | None]]
+"""Puts an answer on the wire; what it returns is sent to its end, and after None the connection is closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer, and what the log says about it; without a response the connection is closed unanswered."""
+    """One answer, and what the log says about it; without a response the connection is closed unanswered.
+
+    `send` is for an answer that goes over the wire in a way of its own.
+    """
 
     response: web.Response | None
     words: str
     ok: bool = True
+    send: Send | None = None
 
 
 class BodyRefused(Exception):

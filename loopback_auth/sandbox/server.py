@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from .company import CompanyResource
 from .grants import SandboxAuthorizationServer
 from .log import LogLine, printable
 from .refusals import RequestRefused
-from .replies import Reply
+from .replies import Reply, Send
 from .settings import SandboxSettings
 from .sockets import open_loopback
 from .start_page import start_page
@@ -47,7 +48,8 @@ class Sandbox:
 
     Use it as an async context manager, or with `start` and `stop`, in one event loop. `log` receives one
     `LogLine` for each request, on that loop, before the answer is sent; it must be quick and may not raise.
-    `clock` gives Unix seconds.
+    `clock` gives Unix seconds. `token_requests` counts the token requests that arrived, whatever became of them,
+    by their `grant_type` ("" where none can be read).
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Sandbox:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
+        self.token_requests: Counter[str] = Counter()
         self._log = log
         self._clock = clock
         self._port = settings.port
@@ -79,6 +82,15 @@ class Sandbox:
     def certificate(self) -> Path | None:
         """The certificate of an https sandbox, for use as a client's CA file; None for http."""
         return certificate_path(self.settings.folder) if self.settings.https else None
+
+    def presented(self) -> list[int]:
+        """Return how often each refresh token was presented, in the order of their issue.
+
+        All those in the folder are counted, by whichever sandbox. Raises RuntimeError when this one is not running.
+        """
+        if self._state is None:
+            raise RuntimeError("this sandbox is not running")
+        return self._state.presented()
 
     async def start(self) -> None:
         """Bind, open the state file, and serve.
@@ -146,7 +158,7 @@ class Sandbox:
         return {
             "/": {"GET": self._start_page},
             AUTHORIZE: {"GET": authorization.get, "POST": authorization.post},
-            TOKEN: {"POST": TokenEndpoint(self.settings, state, server).post},
+            TOKEN: {"POST": TokenEndpoint(self.settings, state, server, self.token_requests).post},
             COMPANY: {"GET": CompanyResource(state, server).get},
         }
 
@@ -175,7 +187,9 @@ class Sandbox:
             )
         if reply.response is not None:
             reply.response.headers["Server"] = SERVER
-            return reply.response
+        response = reply.response if reply.send is None else await _sent(request, reply.send)
+        if response is not None:
+            return response
         if request.transport is not None:
             request.transport.close()
         return web.Response()
@@ -185,6 +199,18 @@ class Sandbox:
         if methods is None:
             return _not_found
         return methods.get(request.method) or _wrong_method(methods)
+
+
+async def _sent(request: web.BaseRequest, send: Send) -> web.StreamResponse | None:
+    transport = request.transport
+    try:
+        return await send()
+    except ConnectionError:  # the client went away
+        return None
+    except asyncio.CancelledError:  # the sandbox stops: a client that does not read would keep the connection open
+        if transport is not None:
+            transport.abort()
+        raise
 
 
 async def _not_found(request: web.BaseRequest) -> Reply:

@@ -74,6 +74,7 @@ class RefreshToken:
     user_id: str
     issued_at: float
     spent_at: float | None
+    presented: int
     revoked: bool
 
 
@@ -198,25 +199,26 @@ class State:
     # -- tokens ----------------------------------------------------------------------------------------------
 
     def save_tokens(
-        self, grant_id: int, *, access_token: str, refresh_token: str, access_token_lifetime: float
+        self, grant_id: int, *, access_token: str, refresh_token: str | None, access_token_lifetime: float
     ) -> None:
-        """Remember two tokens just issued for a grant."""
+        """Remember the tokens just issued for a grant."""
         now = self._clock()
         self._database.execute(
             "INSERT INTO access_tokens VALUES (?, ?, ?)",
             (digest_of(access_token), grant_id, now + access_token_lifetime),
         )
-        self._database.execute(
-            "INSERT INTO refresh_tokens (digest, grant_id, issued_at) VALUES (?, ?, ?)",
-            (digest_of(refresh_token), grant_id, now),
-        )
+        if refresh_token is not None:
+            self._database.execute(
+                "INSERT INTO refresh_tokens (digest, grant_id, issued_at) VALUES (?, ?, ?)",
+                (digest_of(refresh_token), grant_id, now),
+            )
 
     def load_refresh_token(self, refresh_token: str) -> RefreshToken | None:
         """Return what is known about a refresh token, and count that it was presented."""
         digest = digest_of(refresh_token)
         self._database.execute("UPDATE refresh_tokens SET presented = presented + 1 WHERE digest = ?", (digest,))
         row = self._database.execute(
-            "SELECT digest, grant_id, client_id, user_id, issued_at, spent_at, revoked_at"
+            "SELECT digest, grant_id, client_id, user_id, issued_at, spent_at, presented, revoked_at"
             " FROM refresh_tokens JOIN grants ON grants.id = grant_id WHERE digest = ?",
             (digest,),
         ).fetchone()
@@ -229,7 +231,8 @@ class State:
             user_id=row[3],
             issued_at=row[4],
             spent_at=row[5],
-            revoked=row[6] is not None,
+            presented=row[6],
+            revoked=row[7] is not None,
         )
 
     def spend_refresh_token(self, token: RefreshToken) -> bool:
@@ -246,6 +249,11 @@ class State:
             "SELECT presented FROM refresh_tokens WHERE digest = ?", (digest_of(refresh_token),)
         ).fetchone()
         return 0 if row is None else int(row[0])
+
+    def presented(self) -> list[int]:
+        """Return how often each known refresh token reached the token endpoint, in the order of their issue."""
+        rows = self._database.execute("SELECT presented FROM refresh_tokens ORDER BY rowid")
+        return [int(row[0]) for row in rows]
 
     def load_access_token(self, access_token: str) -> AccessToken | None:
         """Return what is known about an access token, expired ones of the last day included."""

@@ -1,66 +1,78 @@
-"""The token endpoint over HTTP, and the faults one can ask it for."""
+"""The token endpoint over HTTP; what can go wrong with it on request is in `faults.py`."""
 
 from __future__ import annotations
 
-import asyncio
+from collections import Counter
 
 from aiohttp import web
 
+from .faults import FAULTS, Effect
 from .grants import SandboxAuthorizationServer
 from .parameters import MalformedParameters, Parameters, ParsedRequest, parse_form
 from .refusals import OAuth2Error, RequestRefused
 from .replies import BodyRefused, Reply, json_response, read_form_body
-from .settings import Fault, SandboxSettings
+from .settings import SandboxSettings
 from .state import State
+
+Form = dict[str, list[str]]
 
 
 class TokenEndpoint:
-    """Answers token requests (RFC 6749 §3.2); counts them, for the faults."""
+    """Answers token requests (RFC 6749 §3.2), or fails them as the settings say; counts them in `arrived`."""
 
-    def __init__(self, settings: SandboxSettings, state: State, server: SandboxAuthorizationServer) -> None:
+    def __init__(
+        self, settings: SandboxSettings, state: State, server: SandboxAuthorizationServer, arrived: Counter[str]
+    ) -> None:
         self._settings = settings
         self._state = state
         self._server = server
-        self._requests = 0
+        self._arrived = arrived
+        self._hurt = 0
 
     async def post(self, request: web.BaseRequest) -> Reply:
-        """Answer one token request, or fail it as the settings say."""
-        fault = self._next_fault()
-        if fault == "500":
-            words = "answered 500 as asked for; nothing is spent"
-            return Reply(web.Response(status=500, text="Internal Server Error\n"), words, ok=False)
-        reply = await self._answer(request)
-        if fault == "drop":
-            return Reply(None, f"no answer was sent, as asked for; what was lost: {reply.words}", ok=False)
-        if fault == "slow":
-            await asyncio.sleep(self._settings.slow_seconds)
-            words = f"{reply.words}; held back for {self._settings.slow_seconds:g} s as asked for"
-            return Reply(reply.response, words, reply.ok)
-        return reply
+        """Answer one token request, or fail it."""
+        form = await _read(request)
+        grant_type = form.get("grant_type", [""])[0] if isinstance(form, dict) else ""
+        self._arrived[grant_type] += 1
+        fault = self._next_fault(grant_type)
+        if fault is None:
+            return self._answer(request, form)
+        right = self._answer(request, form, rotates=fault.rotates) if fault.processed else None
+        return fault.hurt(request, self._settings, right)
 
-    def _next_fault(self) -> Fault:
-        self._requests += 1
-        count = self._settings.fault_count
-        return self._settings.faults if count is None or self._requests <= count else "none"
+    def _next_fault(self, grant_type: str) -> Effect | None:
+        if self._settings.fault_grant not in {"any", grant_type} or self._hurt == self._settings.fault_count:
+            return None
+        self._hurt += 1
+        return FAULTS.get(self._settings.faults)
 
-    async def _answer(self, request: web.BaseRequest) -> Reply:
-        try:
-            body = await read_form_body(request)
-            values = parse_form(body)
-        except (BodyRefused, MalformedParameters) as why:
-            return self._refuse(str(why) if isinstance(why, BodyRefused) else f"the body cannot be read: {why}")
+    def _answer(self, request: web.BaseRequest, form: Form | str, *, rotates: bool = True) -> Reply:
+        if isinstance(form, str):
+            return _refuse(form)
         if request.rel_url.raw_query_string:
             # an access log would keep them (RFC 6749 §2.3.1, §3.2)
-            return self._refuse("the URL has a query: the parameters of a token request go in the body")
-        parsed = ParsedRequest("POST", Parameters(values), request.headers.getall("Authorization", []))
+            return _refuse("the URL has a query: the parameters of a token request go in the body")
+        authorization = request.headers.getall("Authorization", [])
+        parsed = ParsedRequest("POST", Parameters(form), authorization, rotates=rotates)
         # one transaction: what is spent and what is issued are written together or not at all
         with self._state.transaction():
             answer = self._server.create_token_response(parsed)
         response = json_response(answer.status, answer.body, dict(answer.headers))
         return Reply(response, parsed.words, ok=answer.status == 200)
 
-    def _refuse(self, words: str) -> Reply:
-        return refuse(RequestRefused(words), words)
+
+async def _read(request: web.BaseRequest) -> Form | str:
+    """Return the parameters in the body, or in words why they cannot be read."""
+    try:
+        return parse_form(await read_form_body(request))
+    except BodyRefused as why:
+        return str(why)
+    except MalformedParameters as why:
+        return f"the body cannot be read: {why}"
+
+
+def _refuse(words: str) -> Reply:
+    return refuse(RequestRefused(words), words)
 
 
 def refuse(error: OAuth2Error, words: str, headers: dict[str, str] | None = None, status: int | None = None) -> Reply:

@@ -32,6 +32,64 @@ async def test_works_once(visitor: Visitor, clock: Clock, log: Log) -> None:
     answered(await visitor.refresh(new["refresh_token"]))
 
 
+async def test_grace(start: Start, clock: Clock, log: Log) -> None:
+    """Within the grace a spent refresh token brings new tokens each time, and all that were issued are good."""
+    visitor = await start(grace=10)
+    old = await visitor.tokens()
+    issued = []
+    for _ in range(3):
+        issued.append(answered(await visitor.refresh(old["refresh_token"])))
+        clock.now += 3
+    assert log[-1].words == (
+        "tokens of Cafe Roma refreshed; the old refresh token was spent 6.0 s ago, within the grace of 10 s;"
+        " presented for the 3rd time"
+    )
+    assert len({tokens["access_token"] for tokens in issued}) == 3
+    for tokens in issued:
+        assert (await visitor.company(bearer(tokens))).status == 200
+        answered(await visitor.refresh(tokens["refresh_token"]))
+
+
+async def test_grace_ends(start: Start, clock: Clock) -> None:
+    """The grace counts from the first use and ends on the second, however often the token came meanwhile."""
+    visitor = await start(grace=10)
+    old = await visitor.tokens()
+    answered(await visitor.refresh(old["refresh_token"]))
+    clock.now += 9.9
+    answered(await visitor.refresh(old["refresh_token"]))
+    clock.now += 0.1
+    refused(await visitor.refresh(old["refresh_token"]), 400, "invalid_grant")
+
+
+async def test_no_grace(visitor: Visitor, clock: Clock) -> None:
+    """Without a grace a spent refresh token is refused at once, also when the clock was set back."""
+    old = await visitor.tokens()
+    answered(await visitor.refresh(old["refresh_token"]))
+    clock.now -= 5
+    refused(await visitor.refresh(old["refresh_token"]), 400, "invalid_grant")
+
+
+async def test_reuse_revokes(start: Start, clock: Clock, log: Log) -> None:
+    """With `reuse="revoke"` a spent refresh token takes every token of its login along (RFC 9700 §4.14.2)."""
+    visitor = await start(reuse="revoke", grace=10)
+    other = await visitor.tokens()
+    old = await visitor.tokens()
+    new = answered(await visitor.refresh(old["refresh_token"]))
+    answered(await visitor.refresh(old["refresh_token"]))  # within the grace: harmless
+    clock.now += 59
+    refused(await visitor.refresh(old["refresh_token"]), 400, "invalid_grant")
+    assert log[-1].words == (
+        "the refresh token was used before, 59 s ago, and works once:"
+        " every token of this login is revoked now, log in again; presented for the 3rd time"
+    )
+    refused(await visitor.refresh(new["refresh_token"]), 400, "invalid_grant")
+    assert "the refresh token is revoked, since a code or refresh token of its login" in log[-1].words
+    for either in (old, new):
+        assert (await visitor.company(bearer(either))).status == 401
+    assert "the access token is revoked, since a code or refresh token of its login" in log[-1].words
+    answered(await visitor.refresh(other["refresh_token"]))
+
+
 async def test_parallel(visitor: Visitor) -> None:
     """Of twenty requests with one refresh token at once, exactly one is answered with tokens."""
     token = (await visitor.tokens())["refresh_token"]

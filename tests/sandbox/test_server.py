@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
+import gc
 import socket
 import ssl
 import stat
@@ -153,6 +155,31 @@ async def test_stop_is_quick(start: Start) -> None:
     assert await reader.read() == b""
     for writer in (silent, half):
         writer.close()
+
+
+@pytest.mark.parametrize("fault", ["hang", "trickle", "endless", "big"])
+async def test_stop_within_an_answer(start: Start, fault: str) -> None:
+    """Stopping takes 0.2 s at most and leaves no socket open, though an answer is under way that nobody reads."""
+    visitor = await start(faults=fault, fault_grant="refresh_token")
+    reader, writer = await visitor.connect((await visitor.tokens())["refresh_token"])
+    await asyncio.sleep(0.1)
+    assert _open_sockets(visitor.sandbox.port) > 0
+    begun = time.monotonic()
+    await visitor.sandbox.stop()
+    assert time.monotonic() - begun <= 0.2
+    await asyncio.sleep(0.02)
+    assert _open_sockets(visitor.sandbox.port) == 0
+    async with asyncio.timeout(1):
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(1 << 20):
+                pass
+    writer.close()
+
+
+def _open_sockets(port: int) -> int:
+    """How many sockets of this process are open on a port."""
+    sockets = [found for found in gc.get_objects() if type(found) is socket.socket and found.fileno() >= 0]
+    return sum(found.getsockname()[1] == port for found in sockets if found.family != socket.AF_UNIX)
 
 
 async def test_stop_twice(settings: SandboxSettings) -> None:

@@ -156,7 +156,7 @@ async def test_code_works_once(visitor: Visitor, log: Log) -> None:
     for either in (tokens, newer):
         assert (await visitor.company(bearer(either))).status == 401
     refused(await visitor.refresh(newer["refresh_token"]), 400, "invalid_grant")
-    assert "is revoked, since its code was presented twice" in log[-1].words
+    assert "is revoked, since a code or refresh token of its login was presented twice" in log[-1].words
 
 
 async def test_code_presented_in_parallel(visitor: Visitor) -> None:

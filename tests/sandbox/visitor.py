@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -25,6 +26,15 @@ def challenge_of(verifier: str) -> str:
 
 def basic(client_id: str = "sandbox", client_secret: str = "sandbox-secret") -> str:
     return "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
+
+
+def refresh_request(refresh_token: str) -> bytes:
+    """A refresh as it goes over the wire, without anything that nobody asked for."""
+    body = f"grant_type=refresh_token&refresh_token={refresh_token}"
+    return (
+        f"POST /resto/oauth2/v1/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {basic()}\r\n"
+        f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
 
 
 def bearer(tokens: dict[str, Any]) -> dict[str, str]:
@@ -82,6 +92,26 @@ class Page:
     @property
     def location(self) -> URL:
         return URL(self.headers["Location"], encoded=True)
+
+
+@dataclass
+class Wire:
+    """All that came over one connection."""
+
+    content: bytes
+
+    @property
+    def status(self) -> int:
+        return int(self.content.split(b" ", 2)[1])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        lines = self.content.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+        return dict(line.split(": ", 1) for line in lines)
+
+    @property
+    def body(self) -> bytes:
+        return self.content.partition(b"\r\n\r\n")[2]
 
 
 @dataclass
@@ -163,6 +193,20 @@ class Visitor:
 
     async def refresh(self, refresh_token: str, authorization: str | None = None, **more: str) -> Page:
         return await self.token_request(authorization, grant_type="refresh_token", refresh_token=refresh_token, **more)
+
+    async def connect(self, refresh_token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Send a refresh over a connection of its own, whose answer stays unread."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.sandbox.port)
+        writer.write(refresh_request(refresh_token))
+        return reader, writer
+
+    async def wire(self, refresh_token: str) -> Wire:
+        """Refresh, and return what came until the connection was closed."""
+        reader, writer = await self.connect(refresh_token)
+        try:
+            return Wire(await reader.read())
+        finally:
+            writer.close()
 
     async def tokens(self) -> dict[str, Any]:
         """Fresh tokens of Cafe Roma."""
