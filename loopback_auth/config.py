@@ -75,6 +75,8 @@ class Configuration:
     accounts: Mapping[str, ExpectedAccount] = field(default_factory=dict)
     servers: Mapping[str, AuthorizationServer] = field(default_factory=dict)
     sandbox_port: int = SANDBOX_PORT
+    allow_network_store: bool = False
+    """Whether tokens are spent from a store on a network file system."""
 
     def server(self, name: str) -> AuthorizationServer:
         """Return a server by name, the sandbox at its configured port. Raises ConfigurationError."""
@@ -116,7 +118,15 @@ def open_store(environ: Mapping[str, str] = os.environ) -> Store:
             f"there is no store of the kind {printable(chosen.partition(':')[0], 40)}",
             hint="unset LOOPBACK_AUTH_STORE, or set it to file:/some/folder",
         )
-    return FileStore(folders.accounts(environ))
+    return FileStore(folders.accounts(environ), allow_network=_allows_network_store(environ))
+
+
+def _allows_network_store(environ: Mapping[str, str]) -> bool:
+    """Look at that key alone: what is stored can be used whatever else is wrong in `config.toml`."""
+    try:
+        return _read(environ)[0].get("allow_network_store") is True
+    except ConfigurationError:
+        return False
 
 
 def token_source(
@@ -146,18 +156,7 @@ def token_source(
 
 def load(environ: Mapping[str, str] = os.environ) -> Configuration:
     """Read and check `config.toml`; a missing one is an empty one. Raises ConfigurationError: which key, and why."""
-    path = os.path.join(folders.configuration(environ), "config.toml")
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = tomllib.load(file)
-    except FileNotFoundError:
-        mode, data = 0, {}
-    except (ValueError, RecursionError) as error:  # also an int of 5,000 digits, and 1,000 brackets
-        raise ConfigurationError(f"{printable(path)} is not TOML: {printable(error)}") from error
-    except OSError as error:
-        reason = os.strerror(error.errno or 0).lower()
-        raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
+    data, path, mode = _read(environ)
     configuration = _parse(data, path, environ)
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) and _holds_secret(configuration):
         raise ConfigurationError(
@@ -282,9 +281,28 @@ def _absolute(path: str | None) -> str | None:
 # --- config.toml ---
 
 
+def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], str, int]:
+    """Return what stands in `config.toml`, its path and its mode; a missing one is an empty one."""
+    path = os.path.join(folders.configuration(environ), "config.toml")
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            return tomllib.load(file), path, mode
+    except FileNotFoundError:
+        return {}, path, 0
+    except (ValueError, RecursionError) as error:  # also an int of 5,000 digits, and 1,000 brackets
+        raise ConfigurationError(f"{printable(path)} is not TOML: {printable(error)}") from error
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
+
+
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
     where = printable(path)
-    _known(data, ("clients", "accounts", "servers", "sandbox"), where)
+    _known(data, ("allow_network_store", "clients", "accounts", "servers", "sandbox"), where)
+    allow_network_store = data.get("allow_network_store", False)
+    if not isinstance(allow_network_store, bool):
+        raise ConfigurationError(f"allow_network_store in {where} is neither true nor false")
     sandbox = data.get("sandbox", {})
     if not isinstance(sandbox, dict):
         raise ConfigurationError(f"[sandbox] in {where} is not a table")
@@ -301,7 +319,14 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
         for name, table in _tables(data, "clients", where)
     }
     accounts = {name: _parse_account(name, table, where) for name, table in _tables(data, "accounts", where)}
-    return Configuration(path=path, clients=clients, accounts=accounts, servers=servers, sandbox_port=int(port))
+    return Configuration(
+        path=path,
+        clients=clients,
+        accounts=accounts,
+        servers=servers,
+        sandbox_port=int(port),
+        allow_network_store=allow_network_store,
+    )
 
 
 def _tables(data: Mapping[str, Any], key: str, where: str) -> list[tuple[str, dict[str, Any]]]:

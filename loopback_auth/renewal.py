@@ -254,9 +254,10 @@ class Renewal:
             generation=account.generation + 1,
             machine=machine.identity() or account.machine,
         )
-        stored = load(self.store, self.name)
-        if stored.generation != account.generation:  # nobody may write but us; if somebody did, newer tokens stay
-            return stored
+        with contextlib.suppress(StoreError):  # what cannot be looked at may still be written
+            stored = load(self.store, self.name)
+            if stored.generation != account.generation:  # nobody may write but us; if somebody did, newer tokens stay
+                return stored
         try:
             self.store.save(renewed)
         except StoreError as error:

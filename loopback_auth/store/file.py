@@ -44,10 +44,17 @@ _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 
 class FileStore:
-    """Accounts below a folder. Implements `Store`."""
+    """Accounts below a folder. Implements `Store`.
 
-    def __init__(self, accounts_folder: str) -> None:
+    On a network file system nothing is spent unless `allow_network`: its accounts can be read, and no more.
+    """
+
+    def __init__(
+        self, accounts_folder: str, *, allow_network: bool = False, mountinfo: str = "/proc/self/mountinfo"
+    ) -> None:
         self._accounts = accounts_folder
+        self._allow_network = allow_network
+        self._mountinfo = mountinfo
 
     @property
     def address(self) -> str:
@@ -99,15 +106,11 @@ class FileStore:
 
     def journal(self, name: str) -> FileJournal:
         """Return the journal of the account's refreshes, not yet opened."""
-        from loopback_auth.store.journal import FileJournal
-
-        return FileJournal(os.path.dirname(tokens_path(self._accounts, name)))
+        return self._journal(name, "")
 
     def login_journal(self, name: str) -> FileJournal:
         """Return a new journal, for one login."""
-        from loopback_auth.store.journal import FileJournal
-
-        return FileJournal(os.path.dirname(tokens_path(self._accounts, name)), f"login-{os.urandom(4).hex()}-")
+        return self._journal(name, f"login-{os.urandom(4).hex()}-")
 
     def login_journals(self, name: str) -> list[FileJournal]:
         """Return the journals of all logins that have not ended as they should, or have not ended; not yet opened."""
@@ -129,6 +132,12 @@ class FileStore:
         from loopback_auth.store.record import serialise_trouble
 
         files.replace(self._path(name, "last-error"), serialise_trouble(trouble))
+
+    def _journal(self, name: str, prefix: str) -> FileJournal:
+        from loopback_auth.store.journal import FileJournal
+
+        folder = os.path.dirname(tokens_path(self._accounts, name))
+        return FileJournal(folder, prefix, allow_network=self._allow_network, mountinfo=self._mountinfo)
 
     def _path(self, name: str, file: str) -> str:
         return os.path.join(os.path.dirname(tokens_path(self._accounts, name)), file)

@@ -24,22 +24,30 @@ from types import TracebackType
 
 from loopback_auth import files
 from loopback_auth.clock import Moment
-from loopback_auth.errors import Overtaken, StoreNotWritable
+from loopback_auth.errors import Overtaken, StoreNotWritable, StoreUnsafe
 from loopback_auth.files import CREATE, OPEN, check, remove_quietly, sync, sync_folder, write_all
 from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import Intent
 from loopback_auth.store.lock import is_at, take
+from loopback_auth.store.network import MOUNTINFO, network_file_system
 from loopback_auth.text import printable
 
 _PAGE = 4096
 
 
 class FileJournal:
-    """Implements `Journal` in an account's folder. `prefix` is in front of its file names."""
+    """Implements `Journal` in an account's folder. `prefix` is in front of its file names.
 
-    def __init__(self, folder: str, prefix: str = "") -> None:
+    A folder on a network file system cannot be proven unless `allow_network`; `mountinfo` says what is mounted where.
+    """
+
+    def __init__(
+        self, folder: str, prefix: str = "", *, allow_network: bool = False, mountinfo: str = MOUNTINFO
+    ) -> None:
         self._folder = folder
         self._prefix = prefix
+        self._allow_network = allow_network
+        self._mountinfo = mountinfo
         self._intent_path = self._path("intent")
         self._answer_path = self._path("answer")
         self._intent: int | None = None
@@ -47,6 +55,7 @@ class FileJournal:
         self._answer: int | None = None
         self._kept: mmap.mmap | None = None
         self._length = 0
+        self._armed = False
 
     # -- what an earlier process left
 
@@ -86,7 +95,7 @@ class FileJournal:
     @property
     def answer(self) -> bytes:
         """Return what the last sending brought, as far as it came."""
-        if self._kept is not None:
+        if self._kept is not None and self._armed:
             return self._kept[: self._length]
         try:
             return files.read(self._answer_path).rstrip(b"\0")
@@ -97,6 +106,7 @@ class FileJournal:
 
     def prove(self) -> None:
         """Write, fsync, rename and remove a probe; then reserve room for the answer. Raises StoreError, Overtaken."""
+        self._check_network()
         files.make_folder(os.path.dirname(self._folder))
         files.make_folder(self._folder)
         probe = self._path(f"probe.{os.getpid()}")
@@ -126,7 +136,7 @@ class FileJournal:
                     remove_quietly(self._intent_path)
                     self._close_intent()
                 raise
-        self._map()
+        self._armed = True
 
     # -- the answer
 
@@ -201,6 +211,17 @@ class FileJournal:
                 ) from error
             raise
 
+    def _check_network(self) -> None:
+        kind = None if self._allow_network else network_file_system(self._folder, self._mountinfo)
+        if kind is not None:
+            raise StoreUnsafe(
+                f"{printable(self._folder)} is on a network file system ({kind}), where a lock may exclude nobody",
+                hint=(
+                    "put the accounts on a local disk: LOOPBACK_AUTH_STORE=file:/folder",
+                    "or, if only one machine ever uses them: allow_network_store = true in config.toml",
+                ),
+            )
+
     def _reserve(self) -> None:
         self._close_answer()
         with files.writing(self._answer_path):
@@ -208,13 +229,9 @@ class FileJournal:
             self._answer = os.open(self._new_answer_path, CREATE, 0o600)
             write_all(self._answer, b"\0" * ANSWER_LIMIT)
             sync(self._answer)
-
-    def _map(self) -> None:
-        """Map the reserved answer. Each page is written to: where a write makes a copy, the room for it is had now."""
-        assert self._answer is not None  # noqa: S101 (the store was proven)
-        self._kept, self._length = mmap.mmap(self._answer, ANSWER_LIMIT), 0
-        for page in range(0, ANSWER_LIMIT, _PAGE):
-            self._kept[page] = 0
+            self._kept, self._length = mmap.mmap(self._answer, ANSWER_LIMIT), 0
+            for page in range(0, ANSWER_LIMIT, _PAGE):  # where a write makes a copy, the room for it is had now
+                self._kept[page] = 0
 
     def _create(self) -> int:
         """Create the intent, locked from its first moment on. Raises FileExistsError: another process has."""
@@ -254,6 +271,7 @@ class FileJournal:
             self._intent = None
 
     def _close_answer(self) -> None:
+        self._armed = False
         if self._kept is not None:
             self._kept.close()
             self._kept = None

@@ -1,0 +1,69 @@
+"""What must hold after anything went wrong: found out as a user would, by the next command."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from tests.faults.injector import Fault
+from tests.faults.machine import Far, Trial
+from tests.faults.worker import Outcome, Worker
+
+LOST = "the refresh token was spent, and the answer with the next one was lost"
+REFUSED = 4
+
+
+def settle(trial: Trial, far: Far, worker: Worker) -> tuple[bool, Outcome]:
+    """Run `token` until it settles. Return whether the account was kept, and the last outcome.
+
+    Kept: a token that the API takes, a stored refresh token that works, nothing left lying about. Lost: said so, with
+    exit status 4, and never sent again.
+    """
+    after = worker.run(trial.home)
+    assert after.signal == 0, after
+    if after.error is None:
+        assert after.value is not None
+        stored = trial.stored
+        assert far.takes(after.value), "the API would not take this access token"
+        assert stored.tokens.access_token.reveal() == after.value
+        assert stored.tokens.refresh_token is not None
+        assert far.would_refresh(stored.tokens.refresh_token.reveal()), "the stored refresh token is dead"
+        if trial.files():  # the next refresh finds them
+            assert worker.run(trial.home, "force").error is None
+            assert trial.files() == set()
+        return True, after
+    assert (after.error, after.exit_status) == ("LoginRequired", REFUSED), after
+    presented = far.presented(trial.refresh_token)
+    assert trial.stored.tokens.refresh_token is not None, "nothing is deleted because a refresh failed"
+    assert trial.stored.tokens.refresh_token.reveal() == trial.refresh_token
+    again = worker.run(trial.home)
+    assert (again.error, again.message[:100]) == ("LoginRequired", after.message[:100])
+    assert far.presented(trial.refresh_token) == presented, "a refused token was sent again"
+    return False, after
+
+
+def points(far: Far, worker: Worker, homes: Path) -> list[str]:
+    """Return the calls of a refresh in which nothing goes wrong."""
+    trial = far.account(homes)
+    calm = worker.run(trial.home)
+    assert calm.error is None, calm
+    assert far.presented(trial.refresh_token) == 1
+    return calm.calls
+
+
+def after_power(trial: Trial, survivors: Path) -> Trial:
+    """Return the trial as it is after the power came back."""
+    shutil.rmtree(trial.home / "accounts")
+    survivors.rename(trial.home / "accounts")
+    return replace(trial)
+
+
+def went_wrong(trial: Trial, far: Far, worker: Worker, fault: Fault) -> tuple[bool, Outcome, Outcome]:
+    """Refresh with this fault, and settle. Return whether the account was kept, and both outcomes."""
+    survivors = trial.home / "survivors"
+    first = worker.run(trial.home, fault=fault, survivors=survivors)
+    if survivors.exists():
+        after_power(trial, survivors)
+    kept, after = settle(trial, far, worker)
+    return kept, first, after

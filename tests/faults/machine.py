@@ -1,0 +1,137 @@
+"""The two sides of the fault suite: a sandbox in a thread, and accounts at it whose access token has expired."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from loopback_auth import clock, machine
+from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.oauth.servers import sandbox_at
+from loopback_auth.oauth.token import TokenSet
+from loopback_auth.sandbox import Sandbox, SandboxSettings
+from loopback_auth.sandbox.state import State
+from loopback_auth.secret import Secret
+from loopback_auth.store.base import Account
+from loopback_auth.store.file import FileStore
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One account in a home of its own."""
+
+    home: Path
+    refresh_token: str
+
+    @property
+    def store(self) -> FileStore:
+        return FileStore(str(self.home / "accounts"))
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "accounts" / "default"
+
+    @property
+    def stored(self) -> Account:
+        account = self.store.load("default")
+        assert account is not None
+        return account
+
+    def files(self) -> set[str]:
+        """What is in the account's folder, but for what is always there or says what went wrong."""
+        return {path.name for path in self.folder.iterdir()} - {"tokens", "lock", "last-error"}
+
+
+class Far:
+    """The sandbox, and what it knows."""
+
+    def __init__(self, sandbox: Sandbox, state: State) -> None:
+        self.sandbox = sandbox
+        self._state = state
+        self._number = 0
+
+    def account(self, homes: Path, age: float = 7200, **changes: Any) -> Trial:
+        """Store an account whose tokens the sandbox issued, `age` seconds ago by the client's clock."""
+        self._number += 1
+        home = homes / f"home-{self._number}"
+        code = secrets.token_urlsafe(8)
+        with self._state.transaction():
+            self._state.save_code(
+                code,
+                client_id="sandbox",
+                user_id="cafe-roma",
+                redirect_uri="http://127.0.0.1:1/",
+                code_challenge="x",
+                lifetime=30,
+            )
+            issued = self._state.load_code(code)
+            assert issued is not None
+            access_token, refresh_token = (f"s3kr1t-{secrets.token_hex(8)}" for _ in range(2))
+            self._state.save_tokens(
+                issued.grant_id, access_token=access_token, refresh_token=refresh_token, access_token_lifetime=3600
+            )
+        server = sandbox_at(self.sandbox.port)
+        now = clock.now()
+        account = Account(
+            name="default",
+            registration=ClientRegistration(
+                server=server,
+                client_id="sandbox",
+                redirect_uri="http://127.0.0.1:0/",
+                token_endpoint_auth_method="client_secret_basic",
+            ),
+            client_secret={"preset": True},
+            tokens=TokenSet(Secret(access_token), Secret(refresh_token), 3600, None),
+            generation=1,
+            logged_in_at=now.unix - age,
+            refresh_token_at=now.unix - age,
+            received=clock.Moment(now.unix - age, now.boot_id, now.uptime - age),
+            machine=machine.identity(),
+        )
+        trial = Trial(home, refresh_token)
+        trial.store.save(replace(account, **changes))
+        with trial.store.lock("default") as lock:  # as any earlier refresh would have left it
+            assert lock.try_acquire()
+        return trial
+
+    def presented(self, refresh_token: str) -> int:
+        """How often it reached the token endpoint."""
+        return self._state.times_presented(refresh_token)
+
+    def takes(self, access_token: str) -> bool:
+        """Whether the API would take this access token."""
+        known = self._state.load_access_token(access_token)
+        return known is not None and not known.revoked and known.expires_at > time.time()
+
+    def would_refresh(self, refresh_token: str) -> bool:
+        """Whether this refresh token still works. Asking counts as presenting it."""
+        known = self._state.load_refresh_token(refresh_token)
+        return known is not None and known.spent_at is None and not known.revoked
+
+
+@contextmanager
+def far_side(folder: Path, **settings: Any) -> Iterator[Far]:
+    """Run a sandbox in a thread for as long as this lasts."""
+    sandbox = Sandbox(SandboxSettings(folder=folder, port=0, **settings))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="sandbox")
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(sandbox.start(), loop).result(20)
+        state = State(folder, time.time)
+        try:
+            yield Far(sandbox, state)
+        finally:
+            state.close()
+            asyncio.run_coroutine_threadsafe(sandbox.stop(), loop).result(20)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(20)
+        loop.close()
