@@ -180,8 +180,9 @@ async def name_company(account: Account, store: Store, tell: Callable[[Progress]
     """Ask whose data the access token opens, if that is not known yet, and keep the answer beside the tokens."""
     named = await with_company(account, tell)
     if named.company != account.company:
-        async with locked(store, account.name):
-            stored = store.load(account.name)
-            if stored is not None and stored.generation == account.generation:  # no newer tokens stand there by now
-                store.save(named)
+        with suppress(StoreError):  # the tokens are stored; a name is not worth a failed login
+            async with locked(store, account.name):
+                stored = store.load(account.name)
+                if stored is not None and stored.generation == account.generation:  # no newer tokens stand there by now
+                    store.save(named)
     return named

@@ -33,8 +33,10 @@ def _forget(store: Store, name: str, *, quiet: bool) -> None:
     stored = _readable(store, name)
 
     async def remove() -> bool:
-        async with locked(store, name):
-            return store.remove(name)
+        async with locked(store, name) as journal:
+            was_there = store.remove(name)
+            journal.clear()  # whatever a refresh that was killed has brought goes too
+            return was_there
 
     if name not in store.names() or not signals.run(remove()):
         raise LoginRequired(f"there is no account called {name}", hint="see loopback-auth status")

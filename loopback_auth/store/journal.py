@@ -295,7 +295,7 @@ def login_journals(folder: str) -> list[FileJournal]:
     return [
         FileJournal(folder, prefix)
         for prefix, own in sorted(names.items())
-        if f"{prefix}intent" in own or _is_old(folder, own)
+        if {f"{prefix}intent", f"{prefix}answer"} & set(own) or _is_old(folder, own)
     ]
 
 

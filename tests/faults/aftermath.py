@@ -14,19 +14,20 @@ LOST = "the refresh token was spent, and the answer with the next one was lost"
 REFUSED = 4
 
 
-def settle(trial: Trial, far: Far, worker: Worker) -> tuple[bool, Outcome]:
-    """Run `token` until it settles. Return whether the account was kept, and the last outcome.
+def settle(trial: Trial, far: Far, worker: Worker, work: str = "token") -> tuple[bool, Outcome]:
+    """Do `work`, which settles what is unsettled. Return whether the account was kept, and the outcome.
 
     Kept: a token that the API takes, a stored refresh token that works, nothing left lying about. Lost: said so, with
     exit status 4, and never sent again.
     """
-    after = worker.run(trial.home)
+    held = trial.stored.tokens.refresh_token
+    assert held is not None
+    after = worker.run(trial.home, work)
     assert after.signal == 0, after
     if after.error is None:
-        assert after.value is not None
         stored = trial.stored
-        assert far.takes(after.value), "the API would not take this access token"
-        assert stored.tokens.access_token.reveal() == after.value
+        assert far.takes(stored.tokens.access_token.reveal()), "the API would not take this access token"
+        assert after.value == (stored.tokens.access_token.reveal() if work == "token" else str(stored.generation))
         assert stored.tokens.refresh_token is not None
         assert far.would_refresh(stored.tokens.refresh_token.reveal()), "the stored refresh token is dead"
         if trial.files():  # the next refresh finds them
@@ -34,12 +35,11 @@ def settle(trial: Trial, far: Far, worker: Worker) -> tuple[bool, Outcome]:
             assert trial.files() == set()
         return True, after
     assert (after.error, after.exit_status) == ("LoginRequired", REFUSED), after
-    presented = far.presented(trial.refresh_token)
-    assert trial.stored.tokens.refresh_token is not None, "nothing is deleted because a refresh failed"
-    assert trial.stored.tokens.refresh_token.reveal() == trial.refresh_token
-    again = worker.run(trial.home)
+    presented = far.presented(held.reveal())
+    assert trial.stored.tokens.refresh_token == held, "nothing is deleted because a refresh failed"
+    again = worker.run(trial.home, work)
     assert (again.error, again.message[:100]) == ("LoginRequired", after.message[:100])
-    assert far.presented(trial.refresh_token) == presented, "a refused token was sent again"
+    assert far.presented(held.reveal()) == presented, "a refused token was sent again"
     return False, after
 
 

@@ -101,6 +101,13 @@ class Far:
             assert lock.try_acquire()
         return trial
 
+    def hurt_next(self, fault: str) -> None:
+        """Let the next token answer be hurt so, and no other."""
+        settings = self.sandbox.settings
+        hurt = sum(self.sandbox.token_requests.values()) if settings.fault_count is None else settings.fault_count
+        object.__setattr__(settings, "faults", fault)
+        object.__setattr__(settings, "fault_count", hurt + 1)
+
     def presented(self, refresh_token: str) -> int:
         """How often it reached the token endpoint."""
         return self._state.times_presented(refresh_token)

@@ -68,7 +68,7 @@ class Worker:
     def run(
         self, home: Path, work: str = "token", fault: Fault | None = None, *, survivors: Path | None = None, **also: Any
     ) -> Outcome:
-        """Do `work` (`token`, `force` or `resend`) for the account `default` in `home`."""
+        """Do `work` (`token`, `force`, `resend`, or `finish` a login) for the account `default` in `home`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {
@@ -103,7 +103,8 @@ class Worker:
 def serve() -> None:
     import loopback_auth.config
     import loopback_auth.refresh
-    import loopback_auth.store.file  # noqa: F401 (what a child should not have to load)
+    import loopback_auth.store.file
+    import loopback_auth.two_step  # noqa: F401 (what a child should not have to load)
 
     for line in sys.stdin:
         print(json.dumps(asdict(perform(json.loads(line)))), flush=True)
@@ -156,6 +157,8 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
     said: dict[str, Any] = {"value": None, "error": None, "message": "", "exit_status": 0}
 
     async def work() -> str:
+        if order["work"] == "finish":
+            return await finished(home, order["pasted"])
         if order["work"] == "token":
             return (await source.token()).reveal()
         refreshed = await source.refresh(force=order["work"] == "force", resend=order["work"] == "resend")
@@ -171,6 +174,21 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
     injector.stop()
     Path(folder, "said").write_text(json.dumps(said), "utf-8")
     return 0
+
+
+async def finished(home: Path, pasted: str) -> str:
+    from loopback_auth import client_secret, two_step
+    from loopback_auth.store.file import FileStore
+
+    accounts = str(home / "accounts")
+    account = await two_step.finish(
+        "default",
+        pasted,
+        accounts_folder=accounts,
+        store=FileStore(accounts),
+        client_secret=lambda login: client_secret.fetch(login.secret_reference, login.registration),
+    )
+    return account.tokens.access_token.reveal()
 
 
 if __name__ == "__main__":
