@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -89,7 +88,8 @@ class Renewal:
                 await asyncio.sleep(OVERTAKEN_PAUSE)
 
     async def _renewed(self, account: Account, journal: Journal) -> Account:
-        for attempt in itertools.count():
+        attempt = 0
+        while True:
             account = await self._recovered(account, journal)
             if self.will_do(account) or (self.resend and journal.intent is None):
                 return account
@@ -111,7 +111,7 @@ class Renewal:
                     raise OutcomeUnknown(
                         f"the token endpoint gave account {self.name} no access token", hint="run the command again"
                     )
-        raise AssertionError
+            attempt += 1
 
     async def _recovered(self, account: Account, journal: Journal) -> Account:
         """Adopt what an earlier sending brought. Whatever is in the journal afterwards is in doubt."""
@@ -145,26 +145,32 @@ class Renewal:
                 await token_endpoint.connect()
                 journal.arm(Intent(generation=account.generation, digest=account.digest, armed=self.now()))
                 return await spend(token_endpoint, request, journal, commit=commit)
-        except (Overtaken, TokensNotStored):
-            raise
-        except LoginRequired as refused:
-            if refused.error is not None:  # else somebody has logged out meanwhile
-                if was_in_doubt:
-                    refused.args = (
-                        f"the refresh token was spent, and the answer with the next one was lost: {refused}",
-                    )
-                refused.hint = (login_again(account),)
-                self._note(account, refused, refused=True)
-            with contextlib.suppress(StoreNotWritable):
-                journal.clear()
-            raise
-        except OutcomeUnknown as unknown:
-            unknown.hint = self._what_now(account, journal)
-            self._note(account, unknown)
-            raise
         except LoopbackAuthError as error:
-            self._note(account, error)
+            self._failed(error, account, journal, was_in_doubt=was_in_doubt)
             raise
+
+    def _failed(self, error: LoopbackAuthError, account: Account, journal: Journal, *, was_in_doubt: bool) -> None:
+        """Say what to do about it, and keep it for `status`. A refusal settles the journal, nothing else does."""
+        match error:
+            case Overtaken() | TokensNotStored():
+                return
+            case LoginRequired(error=None):  # somebody has logged out meanwhile
+                self._settle(journal)
+                return
+            case LoginRequired():
+                error.hint = (login_again(account),)
+                if was_in_doubt:
+                    error.args = (f"the refresh token was spent, and the answer with the next one was lost: {error}",)
+            case OutcomeUnknown():
+                error.hint = self._what_now(account, journal)
+        refused = isinstance(error, LoginRequired)
+        self._note(account, error, refused=refused)
+        if refused:
+            self._settle(journal)
+
+    def _settle(self, journal: Journal) -> None:
+        with contextlib.suppress(StoreNotWritable):  # the next command does it
+            journal.clear()
 
     def _refresh_token(self, account: Account) -> Secret:
         """Return the refresh token if it may be sent: from here, and now."""
