@@ -76,12 +76,13 @@ class TokenSource:
 
         `resend` is a person's decision to send a refresh token once more whose outcome is unknown, and nothing else.
         """
-        generation = load(self._store, self._name).generation
+        before = self._store.load(self._name)
+        generation = before.generation if before is not None else 0
 
         def will_do(account: Account) -> bool:
-            return (
-                account.generation > generation if force or resend else usable(account, self._now(), self._min_validity)
-            )
+            if force or resend:
+                return account.generation > generation
+            return usable(account, self._now(), self._min_validity)
 
         return await self._account(will_do, lambda _account: False, insist=force or resend, resend=resend)
 

@@ -317,4 +317,4 @@ def _print(account: Account, store: Store, flags: dict[str, Any]) -> None:
     if flags["print_token"]:
         click.echo(options.shown_token(account.tokens.access_token, account.name))
     if flags["as_json"]:
-        report.print_json(report.describe(account, store, clock.now()))
+        report.print_account(account, store)

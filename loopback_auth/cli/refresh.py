@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from loopback_auth import clock, config
+from loopback_auth import config
 from loopback_auth.cli import embedded, options, report, signals, voice
 from loopback_auth.cli.token import waiting, warn
 from loopback_auth.store.base import Account
@@ -40,7 +40,7 @@ def command(account: str, force: bool, resend: bool, moved: bool, as_json: bool,
     if not quiet:
         voice.note(f"Account {account}: {_what_happened(before, refreshed, resend=resend)}")
     if as_json:
-        report.print_json(report.describe(refreshed, store, clock.now()))
+        report.print_account(refreshed, store)
 
 
 def _what_happened(before: Account | None, after: Account, *, resend: bool) -> str:

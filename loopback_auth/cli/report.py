@@ -8,19 +8,19 @@ from typing import Any
 import click
 
 from loopback_auth import clock
-from loopback_auth.standing import DAY, days_until_idle, standing_of
+from loopback_auth.standing import DAY, Standing, days_until_idle, standing_of
 from loopback_auth.store.base import Account, Store
 from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
 
-def describe(account: Account, store: Store, now: clock.Moment) -> dict[str, Any]:
+def describe(account: Account, standing: Standing, store: Store, now: clock.Moment) -> dict[str, Any]:
     """Return what may be known of an account: never a token. Keys are only ever added.
 
     Times are Unix seconds, ages seconds; `expires_in` is the access token's seconds left (null where the server does
     not say).
     """
-    left, idle, standing = seconds_left(account, now), days_until_idle(account, now), standing_of(account, store, now)
+    left, idle = seconds_left(account, now), days_until_idle(account, now)
     company, error = account.company, standing.last_error
     return {
         "account": account.name,
@@ -76,6 +76,12 @@ def in_words(seconds: float) -> str:
     if seconds < 48 * 3600:
         return f"{int(seconds / 3600)} h"
     return f"{int(seconds / DAY)} days"
+
+
+def print_account(account: Account, store: Store) -> None:
+    """Print what may be known of an account as JSON."""
+    now = clock.now()
+    print_json(describe(account, standing_of(account, store, now), store, now))
 
 
 def print_json(value: object) -> None:

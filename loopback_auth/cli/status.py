@@ -9,13 +9,13 @@ import click
 from loopback_auth import clock, config
 from loopback_auth.cli import options, report, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
-from loopback_auth.standing import days_until_idle, standing_of
+from loopback_auth.standing import Standing, days_until_idle, standing_of
 from loopback_auth.store.base import Account, Store
 from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
 IDLE_WARNING_DAYS = 5
-HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "COMPANY", "SERVER", "CLIENT")
+HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "REFRESH TOKEN", "COMPANY", "SERVER", "CLIENT", "SECRET", "GENERATION")
 
 
 @click.command(short_help="show accounts")
@@ -25,45 +25,57 @@ HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "COMPANY", "SERVER", "CLIENT")
 def command(account: str | None, as_json: bool, check: bool) -> int:
     """Show one or all accounts: state, age, where the secret lives. No network, nothing is spent."""
     store, now = config.open_store(), clock.now()
-    accounts: list[Account] = []
+    accounts: list[tuple[Account, Standing]] = []
     worst = 0
     for name in store.names() if account is None else [account]:
         try:
             stored = store.load(name)
+            standing = standing_of(stored, store, now) if stored is not None else None
         except LoopbackAuthError as error:
             voice.error(str(error), *error.hint)
             worst = max(worst, error.exit_status)
             continue
-        if stored is None:
+        if stored is None or standing is None:
             raise LoginRequired(f"there is no account called {name}", hint=f"log in first: loopback-auth login {name}")
-        accounts.append(stored)
-    described = [report.describe(one, store, now) for one in accounts]
+        accounts.append((stored, standing))
+    described = [report.describe(one, standing, store, now) for one, standing in accounts]
     if check and any(one["state"] != "ok" for one in described):
         worst = max(worst, LoginRequired.exit_status)
     if as_json:
         report.print_json(described[0] if account is not None and described else described)
     elif account is not None:
-        for one in accounts:
-            _print_one(one, store, now)
+        for one, standing in accounts:
+            _print_one(one, standing, store, now)
     elif accounts:
-        _print_table(accounts, store, now)
+        _print_table(accounts, now)
         click.echo(f"\nsecrets are in {printable(store.address)}")
     elif not worst:
         voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
-    _warn(accounts, store, now)
+    _warn(accounts, now)
     return worst
 
 
-def _row(account: Account, store: Store, now: clock.Moment) -> tuple[str, ...]:
+def _row(account: Account, standing: Standing, now: clock.Moment) -> tuple[str, ...]:
     registration = account.registration
     return (
         account.name,
-        standing_of(account, store, now).state,
+        standing.state,
         _left(account, now),
+        _age(account, now),
         report.company_words(account) or "-",
         printable(registration.server.name, 40),
         printable(registration.client_id, 40),
+        next(iter(account.client_secret or {"none": None})),
+        str(account.generation),
     )
+
+
+def _age(account: Account, now: clock.Moment) -> str:
+    if account.tokens.refresh_token is None:
+        return "none"
+    days = days_until_idle(account, now)
+    age = f"{report.in_words(max(now.unix - account.refresh_token_at, 0))} old"
+    return age if days is None else f"{age}, {max(int(days), 0)} days left"
 
 
 def _left(account: Account, now: clock.Moment) -> str:
@@ -73,8 +85,8 @@ def _left(account: Account, now: clock.Moment) -> str:
     return f"{report.in_words(left)} left" if left > 0 else "expired"
 
 
-def _print_table(accounts: list[Account], store: Store, now: clock.Moment) -> None:
-    rows = [HEADINGS, *(_row(account, store, now) for account in accounts)]
+def _print_table(accounts: list[tuple[Account, Standing]], now: clock.Moment) -> None:
+    rows = [HEADINGS, *(_row(account, standing, now) for account, standing in accounts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     width = shutil.get_terminal_size((1000, 24)).columns
     for row in rows:
@@ -82,8 +94,8 @@ def _print_table(accounts: list[Account], store: Store, now: clock.Moment) -> No
         click.echo(line if len(line) <= width else line[: width - 1] + "…")
 
 
-def _print_one(account: Account, store: Store, now: clock.Moment) -> None:
-    registration, standing = account.registration, standing_of(account, store, now)
+def _print_one(account: Account, standing: Standing, store: Store, now: clock.Moment) -> None:
+    registration = account.registration
     lines = {
         "account": account.name,
         "state": standing.state,
@@ -115,14 +127,15 @@ def _refresh_token(account: Account, now: clock.Moment) -> str:
     )
 
 
-def _warn(accounts: list[Account], store: Store, now: clock.Moment) -> None:
-    for server in sorted({one.registration.server.name for one in accounts if one.registration.server.state == "none"}):
+def _warn(accounts: list[tuple[Account, Standing]], now: clock.Moment) -> None:
+    servers = [account.registration.server for account, _ in accounts]
+    for server in sorted({server.name for server in servers if server.state == "none"}):
         voice.warning(
             f"logins at server {printable(server, 60)} go without state: PKCE and a cookie alone protect them",
             'set state = "unconfirmed" or "required" for it in config.toml, if the server can do that',
         )
-    for account in accounts:
-        standing, days = standing_of(account, store, now), days_until_idle(account, now)
+    for account, standing in accounts:
+        days = days_until_idle(account, now)
         if standing.state == "outcome unknown":
             voice.warning(
                 f"the outcome of account {account.name}'s last refresh is unknown: {standing.why}",
@@ -143,3 +156,6 @@ def _warn(accounts: list[Account], store: Store, now: clock.Moment) -> None:
                 f"the refresh token of account {account.name} dies in {int(days)} days if it is not used",
                 f"use it: loopback-auth refresh {account.name} --force",
             )
+        if standing.state == "ok" and (error := standing.last_error) is not None:
+            ago = report.in_words(max(now.unix - error.at, 0))
+            voice.note(f"The last refresh of account {account.name} failed, {ago} ago: {printable(error.message)}")

@@ -105,6 +105,7 @@ def test_a_login_on_a_failing_disk(far: Far, worker: Worker, homes: Path) -> Non
     home, outcome = finish(far, homes, 4, worker, Fault("ENOSPC", first_after, "rename", for_ever=True))
     assert (outcome.error, outcome.exit_status) == ("TokensNotStored", 8), outcome
     assert "the tokens came" in outcome.message
+    assert run(home, "refresh").status == 0  # as its hint says
     after = worker.run(home)
     assert after.value is not None
     assert far.takes(after.value)

@@ -33,6 +33,9 @@ NOT_SHOWN = {
     r".* cannot be looked at: .*": "root sees all",
     # what a kill or a failing disk leaves: held by the fault suite
     r"the refresh token of account .* was sent, and no answer came": "a process that was killed",
+    r".* is on a network file system .*": "a network mount",
+    r"put the accounts on a local disk: .*": "a network mount",
+    r"or, if only one machine ever uses them: .*": "a network mount",
     r"(the tokens|new tokens of account .*) came, and .*": "a disk that fails in mid-refresh",
     r"nothing is lost, the answer is kept.*": "a disk that fails in mid-refresh",
     # on a terminal: held by the tests that drive one
