@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from loopback_auth import config, folders
 from loopback_auth.config import Client, Configuration, ExpectedAccount, Wanted
-from loopback_auth.errors import ConfigurationError, RegistrationIncomplete
+from loopback_auth.errors import ConfigurationError, RegistrationIncomplete, StoreUnsafe
 from loopback_auth.oauth.servers import presets
+from loopback_auth.store import journal
 from tests.store.accounts import account
 from tests.store.planted import run_hint
 
@@ -176,6 +177,50 @@ def test_no_configuration_is_an_empty_one(home: Path, environ: dict[str, str]) -
     assert config.load(environ).server("sandbox") == presets()["sandbox"]
 
 
+@pytest.mark.parametrize(
+    ("content", "allowed"),
+    [
+        (None, False),
+        ("", False),
+        ("allow_network_store = false\n", False),
+        ("allow_network_store = true\n", True),
+        ("allow_network_store = true\n[clients.a]\nclient_i = 'x'\n", True),
+        ("allow_network_store = 1\n", False),
+        ("allow_network_store = 'true'\n", False),
+        ("[sandbox]\nallow_network_store = true\n", False),
+        ("allow_network_store = true\nnot toml", False),
+        (b"\xff\xfe", False),
+    ],
+)
+def test_a_store_on_a_network_is_for_the_config_to_allow(
+    home: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, content: str | bytes | None, allowed: bool
+) -> None:
+    """`allow_network_store = true`, at the top level; a file that is wrong elsewhere keeps nobody from the store."""
+    monkeypatch.setattr(journal, "network_file_system", lambda *_: "nfs")  # a mount that no test can make
+    if content is not None:
+        write(home, content)
+    with config.open_store(environ).journal("default") as one:
+        if allowed:
+            one.prove()
+        else:
+            with pytest.raises(StoreUnsafe, match="is on a network file system"):
+                one.prove()
+
+
+def test_a_config_that_cannot_be_read_keeps_nobody_from_the_store(home: Path, environ: dict[str, str]) -> None:
+    """Who has no right to the config, or has a folder there, still opens the store."""
+    (home / "config.toml").mkdir()
+    assert config.open_store(environ).names() == []
+
+
+def test_whether_a_store_on_a_network_is_allowed(home: Path, environ: dict[str, str]) -> None:
+    """True, false, or nothing said: not."""
+    assert not config.load(environ).allow_network_store
+    for value in (True, False):
+        write(home, f"allow_network_store = {str(value).lower()}\n")
+        assert config.load(environ).allow_network_store is value
+
+
 def test_nothing_is_read_from_the_current_folder(
     home: Path, environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,6 +235,9 @@ def test_nothing_is_read_from_the_current_folder(
     [
         ("[client.a]\n", "{} has the unknown key client", ("did you mean clients?",)),
         ("zebra = 1\n", "{} has the unknown key zebra", ()),
+        ("allow_network_store = 1\n", "allow_network_store in {} is neither true nor false", ()),
+        ("allow_network_store = 'true'\n", "allow_network_store in {} is neither true nor false", ()),
+        ("allow_network = true\n", "{} has the unknown key allow_network", ("did you mean allow_network_store?",)),
         ("clients = 1\n", "clients in {} is not a table of tables", ("write [clients.NAME]",)),
         ("[clients]\na = 1\n", "clients in {} is not a table of tables", ("write [clients.NAME]",)),
         ("[[servers]]\n", "servers in {} is not a table of tables", ("write [servers.NAME]",)),
@@ -335,6 +383,7 @@ TABLES = st.fixed_dictionaries(
         "accounts": st.dictionaries(st.text(), ACCOUNTS | VALUES, max_size=2) | VALUES,
         "servers": st.dictionaries(st.text(), VALUES, max_size=2) | VALUES,
         "sandbox": st.fixed_dictionaries({"port": VALUES}) | VALUES,
+        "allow_network_store": VALUES,
         "other": VALUES,
     },
 )

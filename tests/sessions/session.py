@@ -59,6 +59,7 @@ _VARYING = (
     (re.compile(r"\b1[789]\d{8}\b"), "{time}"),
     (re.compile(r"(?<=[=/])(?:[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{22})(?![\w-])"), "{nonce}"),
     (re.compile(r"(?<=\"expires_in\": )[1-9]\d*"), "{seconds}"),
+    (re.compile(r"\b\d+ s old {2,}"), "{seconds} s old  "),
     (
         re.compile(r"\b\d+(?= s old| s ago)|(?<=trying again in )[12]\.\d(?= s)|\b(899|900)(?= s, or insist)"),
         "{seconds}",
