@@ -10,6 +10,7 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
@@ -136,7 +137,7 @@ def token_source(
     min_validity: float = MIN_VALIDITY,
     warn: Callable[[LoopbackAuthError], None] = lambda _error: None,
     waiting: Callable[[LoopbackAuthError, float], None] = lambda _error, _seconds: None,
-    lock: Lock | None = None,
+    lock: AbstractContextManager[Lock] | None = None,
     lock_timeout: float = LOCK_TIMEOUT,
 ) -> TokenSource:
     """Return the source of an account's access tokens: what was stored by `login`, no flags and no config needed."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from loopback_auth import clock, grant, machine
@@ -36,7 +37,7 @@ class TokenSource:
         warn: Callable[[LoopbackAuthError], None] = lambda _error: None,
         waiting: Callable[[LoopbackAuthError, float], None] = lambda _error, _seconds: None,
         now: Callable[[], clock.Moment] = clock.now,
-        lock: Lock | None = None,
+        lock: AbstractContextManager[Lock] | None = None,
         lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
         """`client_secret` is asked for the account's secret when a refresh needs it, and not before.

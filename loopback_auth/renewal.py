@@ -70,7 +70,7 @@ class Renewal:
     resend: bool = False
     """A person asks to send once more what is in doubt, and nothing else."""
 
-    async def run(self, lock: Lock | None, lock_timeout: float) -> Account:
+    async def run(self, lock: contextlib.AbstractContextManager[Lock] | None, lock_timeout: float) -> Account:
         """Return the account once it will do, or has been renewed. Raises what `TokenSource.token` raises."""
         deadline = time.monotonic() + lock_timeout
         while True:

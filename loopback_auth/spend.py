@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import StoreBusy, StoreNotWritable, TokenEndpointError, TokenEndpointUnreachable
@@ -64,7 +64,7 @@ async def spend(
 
 @asynccontextmanager
 async def locked(
-    store: Store, name: str, timeout: float = LOCK_TIMEOUT, lock: Lock | None = None
+    store: Store, name: str, timeout: float = LOCK_TIMEOUT, lock: AbstractContextManager[Lock] | None = None
 ) -> AsyncIterator[Journal]:
     """Hold the account's lock, and the journal of its refreshes, opened.
 
@@ -73,8 +73,8 @@ async def locked(
     """
     deadline = time.monotonic() + timeout
     pause = 0.005
-    with store.lock(name) as own, store.journal(name) as journal:
-        while not ((lock or own).try_acquire() and journal.try_open()):
+    with lock or store.lock(name) as held, store.journal(name) as journal:
+        while not (held.try_acquire() and journal.try_open()):
             if time.monotonic() >= deadline:
                 raise StoreBusy(
                     f"another process is working on account {name} and does not finish",

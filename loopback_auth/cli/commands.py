@@ -6,6 +6,7 @@ import importlib
 import os
 import signal
 import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
 import click
@@ -75,7 +76,7 @@ def group(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-def run(arguments: list[str], lock: Lock | None = None) -> int:
+def run(arguments: list[str], lock: AbstractContextManager[Lock] | None = None) -> int:
     """Run a command and return its exit status. Whatever goes wrong is said here, in one form.
 
     `lock` is what `token` has waited for, held or not.

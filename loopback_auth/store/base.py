@@ -156,10 +156,13 @@ class Journal(Protocol):
         """What that brought, as far as it came."""
 
     def prove(self) -> None:
-        """Show that tokens could be saved right now, and keep room for the answer. Raises StoreError, Overtaken."""
+        """Show that tokens could be saved right now, keep room for the answer, and keep others out.
+
+        Raises StoreError, and Overtaken where another process was faster.
+        """
 
     def arm(self, intent: Intent) -> None:
-        """Make it durable that this is sent now. Raises StoreNotWritable, Overtaken: then it must not be sent."""
+        """Make it durable that this is sent now. Raises StoreNotWritable: then it must not be sent."""
 
     def stage(self, piece: bytes) -> None:
         """Keep the next bytes of the answer; never fails."""

@@ -1,7 +1,7 @@
 """The file store's journal of one spend: `intent`, which has no secrets, and `answer`, what came back, byte for byte.
 
-    intent     a line of JSON for each time the same thing was sent, or is about to be. Created exclusively, locked by
-               whoever sends for as long as that process lives, and durable before anything leaves.
+    intent     a line of JSON for each time the same thing was sent, or is about to be; empty until then. Created
+               exclusively, locked by whoever sends for as long as that process lives, durable before anything leaves.
     answer     as long as an answer may be, reserved on the disk before anything leaves and filled up with zeros;
                mapped into memory, so that keeping a byte needs no system call which could fail
     answer.N   what the N-th sending brought, where that was of no use and it was sent again
@@ -55,7 +55,6 @@ class FileJournal:
         self._answer: int | None = None
         self._kept: mmap.mmap | None = None
         self._length = 0
-        self._armed = False
 
     # -- what an earlier process left
 
@@ -95,7 +94,7 @@ class FileJournal:
     @property
     def answer(self) -> bytes:
         """Return what the last sending brought, as far as it came."""
-        if self._kept is not None and self._armed:
+        if self._kept is not None:
             return self._kept[: self._length]
         try:
             return files.read(self._answer_path).rstrip(b"\0")
@@ -105,38 +104,39 @@ class FileJournal:
     # -- before the request leaves
 
     def prove(self) -> None:
-        """Write, fsync, rename and remove a probe; then reserve room for the answer. Raises StoreError, Overtaken."""
+        """Write, fsync, rename and remove a probe; then have an intent, still empty, and room for the answer.
+
+        Raises StoreError, and Overtaken where another process has an intent.
+        """
         self._check_network()
         files.make_folder(os.path.dirname(self._folder))
         files.make_folder(self._folder)
         probe = self._path(f"probe.{os.getpid()}")
-        with self._not_overtaken():
+        with self._not_overtaken(), files.writing(self._intent_path):
             files.replace(probe, b"\0" * ANSWER_LIMIT)
             files.remove(probe)
+            if self._intent is None:
+                self._intent = self._create()
             self._reserve()
 
     def arm(self, intent: Intent) -> None:
-        """Make it durable that this is sent now. Raises StoreNotWritable, Overtaken: then it must not be sent."""
-        first = self._intent is None
-        with self._not_overtaken(), files.writing(self._intent_path):
-            if self._intent is None:
-                self._intent = self._create()
-            elif self.answer:
-                os.replace(self._answer_path, f"{self._answer_path}.{len(self._lines())}")
+        """Make it durable that this is sent now. The journal must have been proven.
+
+        Raises StoreNotWritable: then it must not be sent.
+        """
+        assert self._intent is not None  # noqa: S101 (the store was proven)
+        with files.writing(self._intent_path):
+            whole = sum(len(line) + 1 for line in self._lines())
             try:
-                whole = sum(len(line) + 1 for line in self._lines())
                 os.ftruncate(self._intent, whole)
                 os.lseek(self._intent, whole, os.SEEK_SET)
                 write_all(self._intent, json.dumps(_members(intent)).encode("ascii") + b"\n")
                 sync(self._intent)
-                os.replace(self._new_answer_path, self._answer_path)
                 sync_folder(self._folder)
-            except BaseException:
-                if first:
-                    remove_quietly(self._intent_path)
-                    self._close_intent()
+            except OSError:
+                with contextlib.suppress(OSError):  # in doubt then, which is more careful than need be
+                    os.ftruncate(self._intent, whole)
                 raise
-        self._armed = True
 
     # -- the answer
 
@@ -186,19 +186,16 @@ class FileJournal:
         _value: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
+        if self._intent is not None and not self._lines():
+            with contextlib.suppress(StoreNotWritable):
+                self.clear()
         self._close_answer()
         self._close_intent()
-        with contextlib.suppress(OSError):
-            remove_quietly(self._new_answer_path)
 
     # -- within
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, self._prefix + name)
-
-    @property
-    def _new_answer_path(self) -> str:
-        return f"{self._answer_path}.{os.getpid()}.new"
 
     @contextlib.contextmanager
     def _not_overtaken(self) -> Iterator[None]:
@@ -223,15 +220,18 @@ class FileJournal:
             )
 
     def _reserve(self) -> None:
+        """Make room for the next answer; one that a former sending brought is kept under another name."""
+        former = self.answer
         self._close_answer()
-        with files.writing(self._answer_path):
-            remove_quietly(self._new_answer_path)
-            self._answer = os.open(self._new_answer_path, CREATE, 0o600)
-            write_all(self._answer, b"\0" * ANSWER_LIMIT)
-            sync(self._answer)
-            self._kept, self._length = mmap.mmap(self._answer, ANSWER_LIMIT), 0
-            for page in range(0, ANSWER_LIMIT, _PAGE):  # where a write makes a copy, the room for it is had now
-                self._kept[page] = 0
+        if former:
+            os.replace(self._answer_path, f"{self._answer_path}.{len(self._lines())}")
+        remove_quietly(self._answer_path)
+        self._answer = os.open(self._answer_path, CREATE, 0o600)
+        write_all(self._answer, b"\0" * ANSWER_LIMIT)
+        sync(self._answer)
+        self._kept, self._length = mmap.mmap(self._answer, ANSWER_LIMIT), 0
+        for page in range(0, ANSWER_LIMIT, _PAGE):  # where a write makes a copy, the room for it is had now
+            self._kept[page] = 0
 
     def _create(self) -> int:
         """Create the intent, locked from its first moment on. Raises FileExistsError: another process has."""
@@ -271,7 +271,6 @@ class FileJournal:
             self._intent = None
 
     def _close_answer(self) -> None:
-        self._armed = False
         if self._kept is not None:
             self._kept.close()
             self._kept = None

@@ -158,7 +158,7 @@ def _draw(dice: random.Random, calls: int) -> tuple[str, Fault | None, str]:
 def _may_be_lost(what: str, where: str) -> bool:
     """Whether it is a way in which a refresh token may be lost: the answer never came, or was not kept yet."""
     if what == "kill":
-        return where in ("recv socket", "fsync default/answer.PID.new")
+        return where in ("recv socket", "fsync default/answer")
     return what == "reset" or where.startswith("late-")
 
 

@@ -17,7 +17,7 @@ STATUSES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     """A sandbox that has spent the token, and holds the answer back for a while."""
-    with far_side(tmp_path_factory.mktemp("sandbox"), faults="slow", slow_seconds=0.7) as far:
+    with far_side(tmp_path_factory.mktemp("sandbox"), faults="slow", slow_seconds=1) as far:
         yield far
 
 

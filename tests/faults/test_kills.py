@@ -19,7 +19,7 @@ MOST_LOST = 3
 def lost_points(what: str, far: Far, worker: Worker, homes: Path) -> list[tuple[int, str]]:
     """Let it happen at each call in turn, and return those that cost the account: said so by the next command."""
     calls = points(far, worker, homes)
-    sent, kept_at = calls.index("send socket"), calls.index("fsync default/answer.PID.new", calls.index("send socket"))
+    sent, kept_at = calls.index("send socket"), calls.index("fsync default/answer", calls.index("send socket"))
     lost = []
     for number in range(1, len(calls) + 1):
         trial = far.account(homes)
