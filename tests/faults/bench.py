@@ -91,16 +91,18 @@ class Bench:
 
     def _race(self, processes: int, program: str | None) -> bool:
         trial = self._slow.account(self._homes)
-        begun = time.monotonic()
-        running = [start(trial.home, "token", program=program) for _ in range(processes)]
-        memory = _memory([one.pid for one in running]) if program is None else ""
+        with trial.store.lock("default") as lock:
+            assert lock.try_acquire()  # until all are there and wait
+            running = [start(trial.home, "token", program=program) for _ in range(processes)]
+            memory = _memory([one.pid for one in running]) if program is None else ""
+            begun = time.monotonic()
         ended = [end(one, 300) for one in running]
         statuses = Counter(one.status for one in ended)
         tokens = {one.stdout for one in ended if one.status == 0}
         spends = self._slow.presented(trial.refresh_token)
         print(
             f"  {processes:>5} processes{', lock a no-op' if program else '':<15} spends {spends}, distinct tokens "
-            f"{len(tokens)}, exit statuses {dict(statuses)}, {time.monotonic() - begun:.1f} s{memory}"
+            f"{len(tokens)}, exit statuses {dict(statuses)}, all within {time.monotonic() - begun:.1f} s{memory}"
         )
         return spends == 1 and len(tokens) == 1 and set(statuses) == {0}
 
@@ -164,7 +166,7 @@ def _may_be_lost(what: str, where: str) -> bool:
 
 def _memory(processes: list[int]) -> str:
     """Return what the waiting processes hold: resident at most, and their fair share of memory together."""
-    time.sleep(1.2)
+    time.sleep(1)
     resident, share = [], 0
     for number in processes:
         try:
