@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from loopback_auth import machine
 from loopback_auth.sandbox.faults import FAULTS
 from tests.faults.aftermath import LOST
 from tests.faults.commands import run, start
@@ -189,3 +190,37 @@ def test_bodies_without_end(homes: Path) -> None:
             if fault == "trickle":
                 assert (trial.folder / "answer").read_bytes().startswith(b'{"access_token"')
         assert time.monotonic() - begun < 20
+
+
+def test_tokens_go_where_they_came_from(far: Far, homes: Path) -> None:
+    """Whatever config says of the server by now, a refresh token goes to the token endpoint that it came from."""
+    trial = far.account(homes)
+    elsewhere = 'authorization_endpoint = "http://127.0.0.1:1/a"\ntoken_endpoint = "http://127.0.0.1:1/t"\n'
+    (trial.home / "config.toml").write_text(f"[servers.sandbox]\n{elsewhere}")
+    refreshed = run(trial.home, "refresh", "--force")
+    assert (refreshed.status, refreshed.errors) == (0, [])
+    assert far.presented(trial.refresh_token) == 1
+
+
+def test_an_account_of_another_machine(far: Far, homes: Path) -> None:
+    """It is refused before anything is sent, though its access token is good for use; `--moved` makes it this one's."""
+    if machine.identity() is None:
+        pytest.skip("this machine has no name")
+    trial = far.account(homes, machine="0" * 32)
+    refused = run(trial.home, "token")
+    assert refused.status == 4
+    assert refused.hints[1].endswith(": loopback-auth refresh default --moved")
+    assert run(trial.home, "status", "--check").status == 4
+    assert far.presented(trial.refresh_token) == 0
+    good = far.account(homes, age=0, machine="0" * 32)
+    assert run(good.home, "token").status == 0
+    assert run(trial.home, "refresh", "--moved").status == 0
+    assert far.presented(trial.refresh_token) == 1
+    assert trial.stored.machine == machine.identity()
+
+
+def test_an_account_without_a_machine(far: Far, homes: Path) -> None:
+    """None, no check: and from the next refresh on it has one."""
+    trial = far.account(homes, machine=None)
+    assert run(trial.home, "token").status == 0
+    assert trial.stored.machine == machine.identity()
