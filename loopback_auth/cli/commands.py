@@ -7,15 +7,17 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loopback_auth.cli import voice
 from loopback_auth.cli.signals import Interrupted
 from loopback_auth.errors import LoopbackAuthError
-from loopback_auth.store.base import Lock
 from loopback_auth.text import printable
+
+if TYPE_CHECKING:
+    from loopback_auth.store.base import Lock
 
 COMMANDS = {
     "login": "log in once, in the browser; the tokens are stored",
