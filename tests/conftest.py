@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -17,6 +18,13 @@ _CAPTURES = ("capsys", "capsysbinary", "capfdbinary", "capfd")
 
 hypothesis.settings.register_profile("house", deadline=None, database=None)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_configure() -> None:
+    """What `nohup` and a shell's `&` make us ignore, the commands that tests start must not inherit."""
+    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)
