@@ -47,14 +47,13 @@ async def settled() -> None:
     cancelled: asyncio.CancelledError | None = None
     while _under_way:
         waiting = [asyncio.wrap_future(work.result) for work in list(_under_way)]
+        for future in waiting:
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())  # its callers are told of it
         try:
             await asyncio.wait(waiting)
             await asyncio.sleep(0)
         except asyncio.CancelledError as error:
             cancelled = error
-        for future in waiting:
-            if future.done() and not future.cancelled():
-                future.exception()
     if cancelled is not None:
         raise cancelled
 
@@ -72,7 +71,11 @@ class _Work(Generic[_T]):
 
     def start(self) -> None:
         """Begin. Not a daemon: the interpreter waits for it before it leaves."""
-        threading.Thread(target=self._run, name="loopback-auth").start()
+        try:
+            threading.Thread(target=self._run, name="loopback-auth").start()
+        except BaseException as error:  # there is no room for another thread, or the interpreter is leaving
+            self._end(self.result.set_exception, error)
+            raise
         with _guard:
             if not self.result.done():
                 _under_way.add(self)

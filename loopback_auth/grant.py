@@ -89,11 +89,11 @@ async def adopt(store: Store, name: str) -> None:
         with left as journal:
             if not journal.try_open():
                 continue
-            grant, tokens = _parse(name, journal.intent), tokens_in(journal.answer)
-            if grant is not None and tokens is not None:
-                armed = journal.intent.armed if journal.intent else clock.now()
+            intent, tokens = journal.intent, tokens_in(journal.answer)
+            grant = _parse(name, intent)
+            if intent is not None and grant is not None and tokens is not None and not _is_over(intent, store, name):
                 try:
-                    account = await checked(grant, tokens, store, armed, lambda _progress: None)
+                    account = await checked(grant, tokens, store, intent.armed, lambda _progress: None)
                 except WrongAccount:
                     journal.clear()
                     raise
@@ -128,6 +128,12 @@ async def with_company(account: Account, tell: Callable[[Progress], None]) -> Ac
         tell(CompanyUnknown(error))
         return account
     return account if company is None else replace(account, company={"id": company.id, "name": company.name})
+
+
+def _is_over(intent: Intent, store: Store, name: str) -> bool:
+    """Whether a login was stored since this one began: this very one, or one that came after it."""
+    stored = _stored(store, name)
+    return stored is not None and stored.logged_in_at >= intent.armed.unix
 
 
 def _parse(name: str, intent: Intent | None) -> Grant | None:

@@ -142,7 +142,7 @@ async def redeem(
 
     async def commit(tokens: TokenSet) -> Account:
         account = await checked(grant, tokens, store, now(), tell)
-        account = await _stored(account, store)
+        account = await _stored(account, store, journal)
         tell(Stored(account))
         return account
 
@@ -160,11 +160,14 @@ async def redeem(
         raise
 
 
-async def _stored(account: Account, store: Store) -> Account:
+async def _stored(account: Account, store: Store, journal: Journal) -> Account:
     """Make the account durable, over whatever a refresh has brought meanwhile. Raises TokensNotStored."""
     try:
         async with locked(store, account.name):
-            return save(account, store)
+            account = save(account, store)
+            with suppress(StoreNotWritable):
+                journal.clear()  # before anybody refreshes these tokens: they must not be adopted after that
+            return account
     except StoreError as error:
         raise TokensNotStored(
             f"the tokens came, and {error}",

@@ -28,11 +28,13 @@ from loopback_auth.errors import Overtaken, StoreNotWritable, StoreUnsafe
 from loopback_auth.files import CREATE, OPEN, check, remove_quietly, sync, sync_folder, write_all
 from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import Intent
-from loopback_auth.store.lock import is_at, take
+from loopback_auth.store.lock import is_at, let_go, take
 from loopback_auth.store.network import MOUNTINFO, network_file_system
 from loopback_auth.text import printable
 
 _PAGE = 4096
+_LOOKS, _LOOK = 50, 0.005
+"""How often, and how many seconds apart, it is tried to lock an intent that was just made."""
 
 
 class FileJournal:
@@ -52,6 +54,8 @@ class FileJournal:
         self._answer_path = self._path("answer")
         self._intent: int | None = None
         """The open intent, locked; None where there is none."""
+        self._created = False
+        """Whether it is this object's own, and not one that was found."""
         self._answer: int | None = None
         self._kept: mmap.mmap | None = None
         self._length = 0
@@ -70,7 +74,7 @@ class FileJournal:
             raise files.unsafe(self._intent_path, error) from error
         try:
             check(os.fstat(descriptor), self._intent_path)
-            if take(descriptor) and is_at(descriptor, self._intent_path):
+            if take(descriptor, self._intent_path) and is_at(descriptor, self._intent_path):
                 self._intent, descriptor = descriptor, -1
         finally:
             if descriptor != -1:
@@ -81,7 +85,8 @@ class FileJournal:
         """Remove what is left of a process that ended before it sent anything. Call it holding the account's lock."""
         if self._intent is None:
             with files.writing(self._intent_path):
-                self._remove_leftovers()
+                if not os.path.lexists(self._intent_path):  # else somebody sends who holds another lock
+                    self._remove_leftovers()
         elif not self._lines():  # its writer ended before it was whole
             self.clear()
 
@@ -117,6 +122,7 @@ class FileJournal:
             files.remove(probe)
             if self._intent is None:
                 self._intent = self._create()
+                self._created = True
             self._reserve()
 
     def arm(self, intent: Intent) -> None:
@@ -170,12 +176,14 @@ class FileJournal:
     def clear(self) -> None:
         """Remove intent and answers: what was sent is committed, or was refused for good."""
         self._close_answer()
-        self._close_intent()
-        with files.writing(self._intent_path):
+        if os.name == "nt":  # an open file cannot be removed there
+            self._close_intent()
+        with files.writing(self._intent_path):  # locked to the end: nobody takes for left what is about to go
             remove_quietly(self._intent_path)
             self._remove_leftovers()
             if os.path.isdir(self._folder):
                 sync_folder(self._folder)
+        self._close_intent()
 
     def __enter__(self) -> FileJournal:
         return self
@@ -186,7 +194,7 @@ class FileJournal:
         _value: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:
-        if self._intent is not None and not self._lines():
+        if self._created and self._intent is not None and not self._lines():
             with contextlib.suppress(StoreNotWritable):
                 self.clear()
         self._close_answer()
@@ -224,7 +232,10 @@ class FileJournal:
         former = self.answer
         self._close_answer()
         if former:
-            os.replace(self._answer_path, f"{self._answer_path}.{len(self._lines())}")
+            number = len(self._lines())
+            while os.path.lexists(f"{self._answer_path}.{number}"):
+                number += 1
+            os.replace(self._answer_path, f"{self._answer_path}.{number}")
         remove_quietly(self._answer_path)
         self._answer = os.open(self._answer_path, CREATE, 0o600)
         write_all(self._answer, b"\0" * ANSWER_LIMIT)
@@ -237,7 +248,13 @@ class FileJournal:
         """Create the intent, locked from its first moment on. Raises FileExistsError: another process has."""
         descriptor = os.open(self._intent_path, CREATE, 0o600)
         try:
-            if not take(descriptor) or not is_at(descriptor, self._intent_path):
+            for _ in range(_LOOKS):
+                if take(descriptor, self._intent_path):
+                    break
+                time.sleep(_LOOK)  # somebody looks at it, to see whether it was left
+            else:
+                raise FileExistsError
+            if not is_at(descriptor, self._intent_path):
                 raise FileExistsError
         except BaseException:
             os.close(descriptor)
@@ -267,8 +284,9 @@ class FileJournal:
 
     def _close_intent(self) -> None:
         if self._intent is not None:
-            os.close(self._intent)
+            let_go(self._intent)
             self._intent = None
+            self._created = False
 
     def _close_answer(self) -> None:
         if self._kept is not None:
@@ -331,5 +349,5 @@ def _parse(line: bytes) -> Intent:
             armed=Moment(float(unix), str(boot_id), float(uptime)),
             grant=members["grant"],
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return Intent(generation=0, digest="", armed=Moment(0.0, "-", 0.0))

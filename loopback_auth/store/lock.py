@@ -21,8 +21,8 @@ if sys.platform == "win32":
 
     _FAR = 1 << 30  # nobody reads there: on Windows a locked byte cannot be read
 
-    def take(descriptor: int) -> bool:
-        """Lock an open file for this descriptor alone; False if another has it. Closing it lets go."""
+    def take(descriptor: int, path: str) -> bool:
+        """Lock an open file for this descriptor alone; False if another has it. Raises StoreUnsafe."""
         os.lseek(descriptor, _FAR, os.SEEK_SET)
         try:
             msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
@@ -31,16 +31,33 @@ if sys.platform == "win32":
         finally:
             os.lseek(descriptor, 0, os.SEEK_SET)
         return True
+
+    def let_go(descriptor: int) -> None:
+        """Close the file, and with it the lock."""
+        os.close(descriptor)
 else:
     import fcntl
 
-    def take(descriptor: int) -> bool:
-        """Lock an open file for this descriptor alone; False if another has it. Closing it lets go."""
+    def take(descriptor: int, path: str) -> bool:
+        """Lock an open file for this descriptor alone; False if another has it. Raises StoreUnsafe."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise StoreUnsafe(
+                f"{printable(path)} cannot be locked: {reason}",
+                hint="put the accounts on a disk that knows locks: LOOPBACK_AUTH_STORE=file:/folder",
+            ) from error
         return True
+
+    def let_go(descriptor: int) -> None:
+        """Unlock and close the file: a child that was forked meanwhile must not go on holding it."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        finally:
+            os.close(descriptor)
 
 
 class FileLock:
@@ -66,7 +83,7 @@ class FileLock:
         try:
             check(os.fstat(descriptor), self._path)
             # Somebody may have replaced the file after we opened it: a lock on the old one excludes nobody.
-            if take(descriptor) and is_at(descriptor, self._path):
+            if take(descriptor, self._path) and is_at(descriptor, self._path):
                 self._descriptor, descriptor = descriptor, -1
         finally:
             if descriptor != -1:
@@ -81,7 +98,7 @@ class FileLock:
     def release(self) -> None:
         """Let go; without effect where it is not held."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            let_go(self._descriptor)
             self._descriptor = None
 
     def __enter__(self) -> FileLock:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 from loopback_auth import folders, two_step
+from loopback_auth.clock import Moment
+from loopback_auth.grant import Grant, intent_of
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import sandbox_at
 from loopback_auth.store.file import FileStore
@@ -109,3 +112,27 @@ def test_a_login_on_a_failing_disk(far: Far, worker: Worker, homes: Path) -> Non
     after = worker.run(home)
     assert after.value is not None
     assert far.takes(after.value)
+
+
+def test_a_login_is_not_adopted_twice(far: Far, worker: Worker, homes: Path) -> None:
+    """What a login left that was stored, and has been refreshed since, never comes back."""
+    home, calm = finish(far, homes, 5, worker, None)
+    assert calm.error is None
+    store = FileStore(str(home / "accounts"))
+    stored = store.load("default")
+    assert stored is not None
+    assert stored.tokens.refresh_token is not None
+    grant = Grant(account="default", registration=stored.registration, client_secret=stored.client_secret)
+    body = {"access_token": "s3kr1t-old", "refresh_token": stored.tokens.refresh_token.reveal(), "expires_in": 3600}
+    before = Moment(stored.logged_in_at - 1, stored.received.boot_id, stored.received.uptime - 1)
+    with store.login_journal("default") as journal:
+        journal.prove()
+        journal.arm(intent_of(grant, before))
+        journal.stage(json.dumps(body).encode())
+        journal.sync()
+    for _ in range(2):
+        assert worker.run(home, "force").error is None
+        now = store.load("default")
+        assert now is not None
+        assert now.tokens.refresh_token != stored.tokens.refresh_token
+    assert {path.name for path in (home / "accounts" / "default").iterdir()} == {"tokens", "lock"}

@@ -33,6 +33,8 @@ NOT_SHOWN = {
     r".* cannot be looked at: .*": "root sees all",
     # what a kill or a failing disk leaves: held by the fault suite
     r"the refresh token of account .* was sent, and no answer came": "a process that was killed",
+    r".* cannot be locked: .*": "a file system without locks",
+    r"put the accounts on a disk that knows locks: .*": "a file system without locks",
     r".* is on a network file system .*": "a network mount",
     r"put the accounts on a local disk: .*": "a network mount",
     r"or, if only one machine ever uses them: .*": "a network mount",

@@ -677,3 +677,13 @@ def test_logging_out_forgets_what_logins_left(place: Path) -> None:
     killed(place, ANSWER, prefix=LOGIN)
     assert store.remove("default")
     assert names(place) == []
+
+
+def test_who_only_looks_removes_nothing(place: Path) -> None:
+    """An intent that another process has just made, and not yet locked, outlives everybody who looks at it."""
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (place / "intent").touch(0o600)
+    with FileJournal(str(place)) as looker:
+        assert looker.try_open()
+        assert looker.intent is None
+    assert (place / "intent").exists()
