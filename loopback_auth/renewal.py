@@ -140,7 +140,9 @@ class Renewal:
             return await self._commit(account, tokens, self.now())
 
         try:
-            journal.prove()
+            journal.prove()  # from here on no other process gets as far as this, whatever became of the lock
+            if load(self.store, self.name).spends != account.spends:
+                raise Overtaken(f"another process has renewed account {self.name}", hint="nothing was sent; try again")
             async with TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint:
                 await token_endpoint.connect()
                 journal.arm(Intent(generation=account.generation, digest=account.digest, armed=self.now()))

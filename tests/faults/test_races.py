@@ -114,11 +114,13 @@ def test_the_lock_file_goes(what: str, after_sending: bool, far: Far, worker: Wo
     assert worker.run(trial.home).error is None
 
 
-def test_the_lock_file_goes_before_anything_was_armed(far: Far, worker: Worker, homes: Path) -> None:
+@pytest.mark.parametrize("call", ["write default/probe.PID.PID.new", "open default/intent"])
+def test_the_lock_file_goes_before_there_is_an_intent(call: str, far: Far, worker: Worker, homes: Path) -> None:
     """Two that both hold a lock: the faster one spends, the other finds that out and takes what came."""
-    connecting = points(far, worker, homes).index("connect socket") + 1
+    calls = points(far, worker, homes)
+    number = max(number for number, made in enumerate(calls[: calls.index(SENT)], 1) if made == call)
     trial = far.account(homes)
-    with Holder(trial, connecting) as holder:
+    with Holder(trial, number) as holder:
         (trial.folder / "lock").unlink()
         faster = worker.run(trial.home)
         assert faster.error is None
@@ -126,6 +128,7 @@ def test_the_lock_file_goes_before_anything_was_armed(far: Far, worker: Worker, 
         slower = holder.outcome.result(30)
     assert (slower.error, slower.value) == (None, faster.value)
     assert far.presented(trial.refresh_token) == 1
+    assert trial.files() == set()
 
 
 def waiters(trial: Trial, number: int) -> list[Popen[str]]:

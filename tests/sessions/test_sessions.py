@@ -33,6 +33,8 @@ NOT_SHOWN = {
     r".* cannot be looked at: .*": "root sees all",
     # what a kill or a failing disk leaves: held by the fault suite
     r"the refresh token of account .* was sent, and no answer came": "a process that was killed",
+    r"another process (has renewed account|is working on) .*": "two processes, and a lock file that is gone",
+    r"nothing was (sent|spent); try again": "two processes, and a lock file that is gone",
     r".* cannot be locked: .*": "a file system without locks",
     r"put the accounts on a disk that knows locks: .*": "a file system without locks",
     r".* is on a network file system .*": "a network mount",
