@@ -70,3 +70,14 @@ def test_nothing_is_left_to_the_power(far: Far, worker: Worker, homes: Path) -> 
     worker.run(trial.home, fault=Fault("cut", len(calls)), survivors=survivors)
     assert {path.name for path in (survivors / "default").iterdir()} == {"tokens", "lock"}
     assert (survivors / "default" / "tokens").read_bytes() == (trial.folder / "tokens").read_bytes()
+
+
+def test_the_room_is_had_before_sending(far: Far, worker: Worker, homes: Path) -> None:
+    """The room for the answer is on the disk, and not just promised, before anything leaves."""
+    calls = points(far, worker, homes)
+    before = calls[: calls.index("send socket")]
+    assert (
+        before.index("write default/answer")
+        < before.index("fsync default/answer")
+        < before.index("mmap default/answer")
+    )
