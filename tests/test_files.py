@@ -288,3 +288,12 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
         words = files.read(str(path)).split()
         assert len(words) == 2000
         assert len(set(words)) == 1
+
+
+def test_a_removal_is_durable(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is synced after a file was removed from it."""
+    synced: list[str] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    private.touch(0o600)
+    assert files.remove(str(private))
+    assert synced == [str(private.parent)]

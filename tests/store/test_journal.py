@@ -687,3 +687,14 @@ def test_who_only_looks_removes_nothing(place: Path) -> None:
         assert looker.try_open()
         assert looker.intent is None
     assert (place / "intent").exists()
+
+
+def test_a_withdrawal_is_durable(journal: FileJournal, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intent is synced after a line was taken back: a power cut does not bring it back."""
+    arm(journal)
+    arm(journal)
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), real(descriptor)))
+    journal.withdraw()
+    assert synced == [(place / "intent").stat().st_ino]
