@@ -297,3 +297,13 @@ def test_a_removal_is_durable(private: Path, monkeypatch: pytest.MonkeyPatch) ->
     private.touch(0o600)
     assert files.remove(str(private))
     assert synced == [str(private.parent)]
+
+
+def test_a_new_folder_is_durable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder that is made is synced into the one above it: an account must not go with its folder."""
+    synced: list[str] = []
+    monkeypatch.setattr(files, "sync_folder", synced.append)
+    files.make_folder(str(tmp_path / "home" / "accounts"))
+    assert synced == [str(tmp_path), str(tmp_path / "home")]
+    files.make_folder(str(tmp_path / "home" / "accounts"))
+    assert len(synced) == 2
