@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from loopback_auth.clock import Moment
 from loopback_auth.errors import Overtaken, StoreBusy, StoreError, StoreNotWritable, StoreUnsafe
 from loopback_auth.oauth.token import ANSWER_LIMIT
+from loopback_auth.store import journal as journal_module
+from loopback_auth.store import lock as lock_module
 from loopback_auth.store.base import Intent
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.journal import FileJournal, login_journals
@@ -697,3 +699,27 @@ def test_a_withdrawal_is_durable(journal: FileJournal, place: Path, monkeypatch:
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
     journal.withdraw()
     assert synced == [(place / "intent").stat().st_ino]
+
+
+def test_an_intent_that_is_replaced_meanwhile(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced or removed between opening and locking: it is neither taken over nor sent under."""
+    really = lock_module.take
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def replaced(descriptor: int, path: str) -> bool:
+        os.unlink(path)
+        Path(path).touch(0o600)
+        return really(descriptor, path)
+
+    def removed(descriptor: int, path: str) -> bool:
+        os.unlink(path)
+        return really(descriptor, path)
+
+    with FileJournal(str(place)) as first:
+        monkeypatch.setattr(journal_module, "take", removed)
+        with pytest.raises(Overtaken):
+            first.prove()
+    (place / "intent").touch(0o600)
+    with FileJournal(str(place)) as second:
+        monkeypatch.setattr(journal_module, "take", replaced)
+        assert not second.try_open()

@@ -15,6 +15,7 @@ import pytest
 
 from loopback_auth.errors import StoreBusy, StoreUnsafe
 from loopback_auth.spend import locked
+from loopback_auth.store import lock as lock_module
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.lock import FileLock
 
@@ -232,3 +233,20 @@ def test_processes_that_race_lose_no_step(tmp_path: Path) -> None:
     racing = [subprocess.Popen(command) for _ in range(4)]
     assert [process.wait(30) for process in racing] == [0] * 4
     assert counter.read_text() == "80"
+
+
+def test_a_lock_on_a_file_that_was_replaced_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaced between opening and locking: the lock is on a file that nobody else will ever open."""
+    really = lock_module.take
+
+    def replaced_meanwhile(descriptor: int, path: str) -> bool:
+        os.unlink(path)
+        Path(path).touch(0o600)
+        return really(descriptor, path)
+
+    store = FileStore(str(tmp_path / "accounts"))
+    with store.lock("default") as lock:
+        monkeypatch.setattr(lock_module, "take", replaced_meanwhile)
+        assert not lock.try_acquire()
+        monkeypatch.undo()
+        assert lock.try_acquire()
