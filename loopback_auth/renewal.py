@@ -77,8 +77,7 @@ class Renewal:
             try:
                 async with locked(self.store, self.name, lock_timeout, lock) as journal:
                     await grant.adopt(self.store, self.name)
-                    account = load(self.store, self.name)
-                    return account if self.will_do(account) else await self._renewed(account, journal)
+                    return await self._renewed(load(self.store, self.name), journal)
             except StoreBusy as busy:
                 account = load(self.store, self.name)
                 if self.will_do(account):
@@ -88,6 +87,7 @@ class Renewal:
                 await asyncio.sleep(OVERTAKEN_PAUSE)
 
     async def _renewed(self, account: Account, journal: Journal) -> Account:
+        """Return the account as another process has renewed it, or do that here."""
         attempt = 0
         while True:
             account = await self._recovered(account, journal)
