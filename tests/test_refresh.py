@@ -31,7 +31,7 @@ from loopback_auth.errors import (
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.refresh import TokenSource
 from loopback_auth.secret import Secret
-from loopback_auth.store.base import Account
+from loopback_auth.store.base import Account, Intent
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.record import Head
 from loopback_auth.usable import SPEND_INTERVAL, is_usable, seconds_left, usable, usable_now
@@ -566,3 +566,16 @@ async def test_a_token_that_is_not_bearer_is_kept_and_not_handed_out(store: File
         with pytest.raises(ConfigurationError, match=f"is of type {token_type}, which cannot be used as Bearer"):
             await source(store).token()
     assert loaded(store).tokens.refresh_token == Secret("s3kr1t-next")
+
+
+async def test_what_an_older_generation_left_is_removed(store: FileStore, server: TokenServer) -> None:
+    """An intent about another token set, and its answer, have no say any more: they are removed, nothing is adopted."""
+    store.save(expired(registration=at(server.url), generation=3))
+    with store.journal("default") as journal:
+        journal.prove()
+        journal.arm(Intent(generation=2, digest="0" * 64, armed=clock.now()))
+        journal.stage(b'{"access_token": "s3kr1t-stale", "refresh_token": "s3kr1t-stale", "expires_in": 3600}')
+    assert await source(store).token() == Secret("s3kr1t-access-1")
+    assert server.presented == {REFRESH: 1}
+    assert loaded(store).generation == 4
+    assert set(os.listdir(os.path.join(store.address.removeprefix("file:"), "default"))) == {"tokens", "lock"}
