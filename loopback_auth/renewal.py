@@ -137,7 +137,9 @@ class Renewal:
         was_in_doubt = await self._wait_in_doubt(account, journal)
 
         async def commit(tokens: TokenSet) -> Account:
-            return await self._commit(account, tokens, self.now())
+            renewed = await self._commit(account, tokens, self.now())
+            self._settle(journal)
+            return renewed
 
         try:
             journal.prove()  # from here on no other process gets as far as this, whatever became of the lock
@@ -171,7 +173,8 @@ class Renewal:
             self._settle(journal)
 
     def _settle(self, journal: Journal) -> None:
-        with contextlib.suppress(StoreNotWritable):  # the next command does it
+        """Clear the journal; where that cannot be, it is about an older generation, and the next command does it."""
+        with contextlib.suppress(StoreNotWritable):
             journal.clear()
 
     def _refresh_token(self, account: Account) -> Secret:
@@ -248,20 +251,8 @@ class Renewal:
         return None
 
     async def _commit(self, account: Account, tokens: TokenSet, received: clock.Moment) -> Account:
-        """Make the new tokens durable; what the answer does not say stays as it was (RFC 6749 §6)."""
-        renewed = replace(account, tokens=tokens, received=received, received_by="refresh")
-        if not tokens.access_token:  # the answer broke off before it
-            renewed = replace(account, tokens=replace(account.tokens, refresh_token=tokens.refresh_token))
-        if tokens.refresh_token is None:
-            renewed = replace(renewed, tokens=replace(renewed.tokens, refresh_token=account.tokens.refresh_token))
-        else:
-            renewed = replace(renewed, refresh_token_at=received.unix)
-        renewed = replace(
-            renewed,
-            tokens=replace(renewed.tokens, scope=tokens.scope or account.tokens.scope),
-            generation=account.generation + 1,
-            machine=machine.identity() or account.machine,
-        )
+        """Make the new tokens durable, unless newer ones stand there. Raises TokensNotStored."""
+        renewed = renewed_by(account, tokens, received)
         with contextlib.suppress(StoreError):  # what cannot be looked at may still be written
             stored = load(self.store, self.name)
             if stored.generation != account.generation:  # nobody may write but us; if somebody did, newer tokens stay
@@ -305,6 +296,27 @@ class Renewal:
             return min(max(parsedate_to_datetime(said).timestamp() - self.now().unix, 0.0), RETRY_AFTER_LIMIT)
         except (ValueError, TypeError, OverflowError):
             return None
+
+
+def renewed_by(account: Account, tokens: TokenSet, received: clock.Moment) -> Account:
+    """Return the account as the next generation; what the answer does not say stays as it was (RFC 6749 §6)."""
+    old = account.tokens
+    renewed = replace(
+        account,
+        tokens=replace(
+            tokens, refresh_token=tokens.refresh_token or old.refresh_token, scope=tokens.scope or old.scope
+        ),
+        generation=account.generation + 1,
+        received=received,
+        received_by="refresh",
+        refresh_token_at=received.unix if tokens.refresh_token else account.refresh_token_at,
+        machine=machine.identity() or account.machine,
+    )
+    if tokens.access_token:
+        return renewed
+    # The answer broke off before it: the access token in hand stays, and its age.
+    in_hand = replace(old, refresh_token=tokens.refresh_token)
+    return replace(renewed, tokens=in_hand, received=account.received, received_by=account.received_by)
 
 
 def load(store: Store, name: str) -> Account:

@@ -1,4 +1,4 @@
-"""Spending what works once, a code or a refresh token: send once → stage → judge → commit → clear.
+"""Spending what works once, a code or a refresh token: send once → stage → judge → commit.
 
 Login and refresh share it. Both have proven the store, made the connection and armed the journal before; from there on
 nothing here is for anybody to cancel.
@@ -28,9 +28,10 @@ async def spend(
 ) -> Account:
     """Send `request` once and return what `commit` made durable of the answer. The journal must be armed.
 
-    `answered` is called once the answer is staged. Cancelling the caller stops nothing: the cancellation is raised when
-    the tokens are safe. Raises what `send`, `parse_token_response` and `commit` raise; after an OutcomeUnknown, and
-    where the commit failed, the journal stays for whoever opens it next.
+    `answered` is called once the answer is staged. `commit` also clears the journal, while it holds the account's lock.
+    Cancelling the caller stops nothing: the cancellation is raised when the tokens are safe. Raises what `send`,
+    `parse_token_response` and `commit` raise; after an OutcomeUnknown, and where the commit failed, the journal stays
+    for whoever opens it next.
     """
 
     async def finish() -> Account:
@@ -44,10 +45,7 @@ async def spend(
             with suppress(StoreNotWritable):  # in doubt then: the next command asks once more, and is told the same
                 journal.withdraw()
             raise
-        account = await commit(tokens)
-        with suppress(StoreNotWritable):  # of an older generation now: the next command removes it
-            journal.clear()
-        return account
+        return await commit(tokens)
 
     spending = asyncio.create_task(finish())
     cancelled: asyncio.CancelledError | None = None

@@ -22,7 +22,7 @@ SPEND_INTERVAL = 30.0
 """Seconds between two refreshes at least, whatever lifetimes a server hands out."""
 LOCK_TIMEOUT = 20.0
 """Seconds to wait for another process that holds the account's lock."""
-_PAUSES = (0.01, 0.02, 0.04, 0.08, 0.15)
+_LONGEST_PAUSE = 0.15
 
 
 def usable_now(accounts_folder: str, name: str, min_validity: float = MIN_VALIDITY) -> str | None:
@@ -51,7 +51,8 @@ def usable_soon(accounts_folder: str, name: str, timeout: float = LOCK_TIMEOUT) 
     deadline = time.monotonic() + timeout
     try:
         lock = FileStore(accounts_folder).lock(name)
-        for turn in range(1 << 30):
+        pause = 0.01
+        while True:
             acquired = lock.try_acquire()
             token = usable_now(accounts_folder, name)  # after the lock: what its last holder did is seen
             if token is not None:
@@ -59,10 +60,10 @@ def usable_soon(accounts_folder: str, name: str, timeout: float = LOCK_TIMEOUT) 
                 return token
             if acquired or time.monotonic() >= deadline:
                 return lock
-            time.sleep(_PAUSES[min(turn, len(_PAUSES) - 1)])
-    except LoopbackAuthError:
-        pass
-    return None
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+    except LoopbackAuthError:  # the full path meets it again, and says what it is
+        return None
 
 
 def is_usable(first: Head, now: clock.Moment, min_validity: float) -> bool:

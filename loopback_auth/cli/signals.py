@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -32,13 +33,10 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
             caught.append(number)
             task.cancel()
 
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                try:
+        if sys.platform != "win32":  # there Ctrl-C arrives as KeyboardInterrupt, and cancels as well
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                     loop.add_signal_handler(number, stop, int(number))
-                except NotImplementedError:  # Windows: Ctrl-C arrives as KeyboardInterrupt
-                    break
         try:
             return await work
         finally:

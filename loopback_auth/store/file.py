@@ -1,10 +1,10 @@
 """The file store: one folder per account, 0700.
 
-tokens        the committed truth
-lock          one refresh at a time; never unlinked
-intent, answer              a refresh under way, or one whose outcome is not known: `journal.py`
-login-intent, login-answer  the same of a login
-last-error    how the last refresh failed, without secrets
+* `tokens`: the committed truth
+* `lock`: one refresh at a time; never unlinked
+* `intent`, `answer`: a refresh under way, or one whose outcome is not known, see `journal.py`
+* `login-N-intent`, `login-N-answer`: the same of a login, N being eight hex digits
+* `last-error`: how the last refresh failed, without secrets
 """
 
 from __future__ import annotations

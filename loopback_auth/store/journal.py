@@ -20,7 +20,6 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 from loopback_auth import files
 from loopback_auth.clock import Moment
@@ -188,12 +187,7 @@ class FileJournal:
     def __enter__(self) -> FileJournal:
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._created and self._intent is not None and not self._lines():
             with contextlib.suppress(StoreNotWritable):
                 self.clear()

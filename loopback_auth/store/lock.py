@@ -12,10 +12,6 @@ from loopback_auth.errors import StoreUnsafe
 from loopback_auth.files import check
 from loopback_auth.text import printable
 
-TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
-if TYPE_CHECKING:
-    from types import TracebackType
-
 if sys.platform == "win32":
     import msvcrt
 
@@ -104,12 +100,7 @@ class FileLock:
     def __enter__(self) -> FileLock:
         return self
 
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.release()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from tests.faults.injector import Fault
@@ -52,18 +51,12 @@ def points(far: Far, worker: Worker, homes: Path) -> list[str]:
     return calm.calls
 
 
-def after_power(trial: Trial, survivors: Path) -> Trial:
-    """Return the trial as it is after the power came back."""
-    shutil.rmtree(trial.home / "accounts")
-    survivors.rename(trial.home / "accounts")
-    return replace(trial)
-
-
 def went_wrong(trial: Trial, far: Far, worker: Worker, fault: Fault) -> tuple[bool, Outcome, Outcome]:
     """Refresh with this fault, and settle. Return whether the account was kept, and both outcomes."""
     survivors = trial.home / "survivors"
     first = worker.run(trial.home, fault=fault, survivors=survivors)
     if survivors.exists():
-        after_power(trial, survivors)
+        shutil.rmtree(trial.home / "accounts")
+        survivors.rename(trial.home / "accounts")
     kept, after = settle(trial, far, worker)
     return kept, first, after
