@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from .grants import Answer, SandboxAuthorizationServer, SandboxCodeGrant
+from .authorization_server import Answer, SandboxAuthorizationServer
+from .grants import SandboxCodeGrant
 from .log import printable
 from .models import Registration
 from .parameters import MalformedParameters, Parameters, ParsedRequest, parse_form

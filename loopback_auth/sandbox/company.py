@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from .grants import SandboxAuthorizationServer
+from .authorization_server import SandboxAuthorizationServer
 from .refusals import REVOKED, wire
 from .replies import Reply, json_response
 from .state import State

@@ -15,9 +15,9 @@ from typing import Final
 from aiohttp import web
 
 from .authorization_endpoint import AuthorizationEndpoint, error_page
+from .authorization_server import SandboxAuthorizationServer
 from .certificate import certificate_path, open_certificate
 from .company import CompanyResource
-from .grants import SandboxAuthorizationServer
 from .log import LogLine, printable
 from .refusals import RequestRefused
 from .replies import Reply, Send

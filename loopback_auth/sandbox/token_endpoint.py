@@ -6,8 +6,8 @@ from collections import Counter
 
 from aiohttp import web
 
+from .authorization_server import SandboxAuthorizationServer
 from .faults import FAULTS, Effect
-from .grants import SandboxAuthorizationServer
 from .parameters import MalformedParameters, Parameters, ParsedRequest, parse_form
 from .refusals import OAuth2Error, RequestRefused
 from .replies import BodyRefused, Reply, json_response, read_form_body

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loopback_auth.sandbox import Sandbox, SandboxSettings
-from loopback_auth.sandbox.grants import _ordinal
+from loopback_auth.sandbox.authorization_server import _ordinal
 
 from .conftest import Start
 from .visitor import Log, Visitor, answered, basic
