@@ -65,9 +65,9 @@ class Catch:
 
     def tell(self, progress: Progress) -> None:
         """Pass it on; once the tokens are stored the browsers hear that, whatever becomes of our caller."""
-        self._tell(progress)
         if isinstance(progress, Stored):
             self.answer("signed_in")
+        self._tell(progress)
 
     def answer(self, page: Page) -> None:
         """Tell every browser that waits, and those that still come, how the login ended: the first word stands."""

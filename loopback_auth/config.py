@@ -57,6 +57,7 @@ class Client:
     token_endpoint_auth_method: TokenEndpointAuthMethod | None = None
     scope: str | None = None
     ca_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,8 @@ class Configuration:
     sandbox_port: int = SANDBOX_PORT
     allow_network_store: bool = False
     """Whether tokens are spent from a store on a network file system."""
+    proxy: str | None = field(default=None, repr=False)
+    """For clients that name none of their own."""
 
     def server(self, name: str) -> AuthorizationServer:
         """Return a server by name, the sandbox at its configured port. Raises ConfigurationError."""
@@ -173,7 +176,7 @@ def registration(
     """Return what to log in with, and where its secret is (None: not known). Raises ConfigurationError."""
     client = _client(wanted, configuration, account)
     if client is None and stored is not None and not wanted.names_a_server:
-        return _again(stored, wanted)
+        return _again(stored, wanted, configuration)
     client = client or Client()
     server = _server(wanted, client, configuration)
     # The sandbox publishes its credentials: the variables are for servers that do not.
@@ -196,16 +199,21 @@ def registration(
         token_endpoint_auth_method=method or ("client_secret_basic" if needs_secret else "none"),
         scope=wanted.scope or client.scope,
         ca_file=_absolute(wanted.ca_file or client.ca_file),
+        proxy=client.proxy or configuration.proxy,
     ), reference
 
 
-def _again(stored: Account, wanted: Wanted) -> tuple[ClientRegistration, SecretReference | None]:
+def _again(
+    stored: Account, wanted: Wanted, configuration: Configuration
+) -> tuple[ClientRegistration, SecretReference | None]:
     """Log in as before: what is stored of the account, with what the flags change."""
     changes: dict[str, Any] = {
         name: value
         for name in ("redirect_uri", "token_endpoint_auth_method", "scope")
         if (value := getattr(wanted, name)) is not None
     }
+    if configuration.proxy is not None:
+        changes["proxy"] = configuration.proxy
     if wanted.ca_file is not None:
         changes["ca_file"] = _absolute(wanted.ca_file)
     again = dataclasses.replace(stored.registration, **changes)
@@ -300,10 +308,11 @@ def _read(environ: Mapping[str, str]) -> tuple[dict[str, Any], str, int]:
 
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
     where = printable(path)
-    _known(data, ("allow_network_store", "clients", "accounts", "servers", "sandbox"), where)
+    _known(data, ("allow_network_store", "proxy", "clients", "accounts", "servers", "sandbox"), where)
     allow_network_store = data.get("allow_network_store", False)
     if not isinstance(allow_network_store, bool):
         raise ConfigurationError(f"allow_network_store in {where} is neither true nor false")
+    proxy = _parse_proxy(data.get("proxy"), where)
     sandbox = data.get("sandbox", {})
     if not isinstance(sandbox, dict):
         raise ConfigurationError(f"[sandbox] in {where} is not a table")
@@ -311,10 +320,10 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
     port = environ.get("LOOPBACK_AUTH_SANDBOX_PORT") or sandbox.get("port", SANDBOX_PORT)
     if not str(port).isdecimal() or not 0 < int(port) < 65536:
         raise ConfigurationError(f"the sandbox's port is not a port: {printable(port)}", hint="1 to 65535")
-    known = {**presets(), SANDBOX: sandbox_at(int(port))}
-    servers = {
-        name: parse_server(name, table, where, known.get(name)) for name, table in _tables(data, "servers", where)
-    }
+    servers = {}
+    for name, table in _tables(data, "servers", where):
+        preset = sandbox_at(int(port)) if name == SANDBOX else presets().get(name)
+        servers[name] = parse_server(name, table, where, preset)
     clients = {
         name: _parse_client(name, table, where, os.path.dirname(path))
         for name, table in _tables(data, "clients", where)
@@ -327,6 +336,7 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
         servers=servers,
         sandbox_port=int(port),
         allow_network_store=allow_network_store,
+        proxy=proxy,
     )
 
 
@@ -351,7 +361,21 @@ def _parse_client(name: str, table: Mapping[str, Any], where: str, folder: str) 
         raise ConfigurationError(f"{place}: token_endpoint_auth_method is one of {', '.join(AUTH_METHODS)}")
     if "redirect_uri" in values:
         parse_redirect_uri(values["redirect_uri"])
+    _parse_proxy(values.get("proxy"), place)
     return Client(**values)
+
+
+def _parse_proxy(proxy: object, place: str) -> str | None:
+    """Check that it is an http:// or https:// URL with a host; it is not shown, it may hold a password."""
+    if proxy is None:
+        return None
+    try:
+        parts = urlsplit(proxy) if isinstance(proxy, str) else None
+        if parts and parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+            return str(proxy)
+    except ValueError:
+        pass
+    raise ConfigurationError(f"proxy in {place} is not the URL of a proxy", hint='proxy = "http://proxy.example:3128"')
 
 
 def _parse_account(name: str, table: Mapping[str, Any], where: str) -> ExpectedAccount:

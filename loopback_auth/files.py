@@ -1,6 +1,6 @@
 """Private files: folders 0700, files born 0600, replaced whole, durable, and looked at before they are read.
 
-On the way of every `token`, so nothing but `os`, `stat`, `sys` and our errors is imported.
+On the way of every `token`, so nothing but `os`, `stat` and `sys` is imported; our errors where there is one to raise.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import os
 import stat
 import sys
 
-from loopback_auth.errors import StoreNotWritable, StoreUnsafe
-from loopback_auth.text import printable
+TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
+if TYPE_CHECKING:
+    from loopback_auth.errors import StoreNotWritable, StoreUnsafe
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # a FIFO planted in a file's place must not hold us
@@ -36,38 +37,31 @@ def read(path: str, limit: int = 1 << 20) -> bytes:
     except OSError as error:
         raise unsafe(path, error) from error
     try:
-        check(os.fstat(descriptor), path)
+        status = os.fstat(descriptor)
+        check(status, path)
+        if status.st_size > limit:
+            raise _refused(path, f"is larger than {limit} bytes: this program did not write it")
         content = b""
-        while len(content) <= limit and (more := os.read(descriptor, limit + 1 - len(content))):
+        while len(content) < status.st_size and (more := os.read(descriptor, status.st_size - len(content))):
             content += more
     finally:
         os.close(descriptor)
-    if len(content) > limit:
-        raise StoreUnsafe(f"{printable(path)} is larger than {limit} bytes: this program did not write it")
     return content
 
 
 def unsafe(path: str, error: OSError) -> StoreUnsafe:
     """Return the error of a file that is there and cannot be opened."""
-    shown = printable(path)
-    return StoreUnsafe(f"{shown} cannot be opened: {_reason(error)}", hint=f"look at it: ls -l {shown}")
+    return _refused(path, f"cannot be opened: {_reason(error)}", "look at it: ls -l {}")
 
 
 def check(status: os.stat_result, path: str) -> None:
     """Raise StoreUnsafe unless `status` is that of a regular file which this user alone can read and write."""
-    shown = printable(path)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced since it was opened
         what = "has more than one name (hard links)" if stat.S_ISREG(status.st_mode) else "is not a regular file"
-        raise StoreUnsafe(f"{shown} {what}: this program did not make it so", hint=f"look at it: ls -l {shown}")
-    if not _POSIX:
-        return
-    if status.st_uid != os.getuid():
-        raise StoreUnsafe(
-            f"{shown} belongs to user id {status.st_uid}, and this program runs as user id {os.getuid()}",
-            hint="run it as that user, without sudo",
-        )
-    if status.st_mode & 0o077:
-        raise StoreUnsafe(f"{shown} can be read or written by other users", hint=f"chmod 600 {shown}")
+        raise _refused(path, f"{what}: this program did not make it so", "look at it: ls -l {}")
+    _check_owner(status, path)
+    if _POSIX and status.st_mode & 0o077:
+        raise _refused(path, "can be read or written by other users", "chmod 600 {}")
 
 
 def make_folder(path: str) -> None:
@@ -79,7 +73,7 @@ def make_folder(path: str) -> None:
         if not _make_folder(path):
             check_folder(path)
     except OSError as error:
-        raise StoreNotWritable(f"the folder {printable(path)} cannot be made: {_reason(error)}") from error
+        raise _not_writable("the folder {} cannot be made", path, error) from error
 
 
 def _make_folder(path: str) -> bool:
@@ -100,24 +94,26 @@ def check_folder(path: str) -> None:
 
     Raises FileNotFoundError where there is none.
     """
-    shown = printable(path)
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreUnsafe(f"{shown} cannot be looked at: {_reason(error)}") from error
+        raise _refused(path, f"cannot be looked at: {_reason(error)}") from error
     if not stat.S_ISDIR(status.st_mode):
-        raise StoreUnsafe(
-            f"{shown} is not a folder: this program did not make it so", hint=f"look at it: ls -ld {shown}"
-        )
-    if _POSIX and status.st_uid != os.getuid():
-        raise StoreUnsafe(
-            f"{shown} belongs to user id {status.st_uid}, and this program runs as user id {os.getuid()}",
-            hint="run it as that user, without sudo",
-        )
+        raise _refused(path, "is not a folder: this program did not make it so", "look at it: ls -ld {}")
+    _check_owner(status, path)
     if _POSIX and status.st_mode & 0o077:
-        raise StoreUnsafe(f"{shown} can be entered by other users", hint=f"chmod 700 {shown}")
+        raise _refused(path, "can be entered by other users", "chmod 700 {}")
+
+
+def _check_owner(status: os.stat_result, path: str) -> None:
+    if _POSIX and status.st_uid != os.getuid():
+        raise _refused(
+            path,
+            f"belongs to user id {status.st_uid}, and this program runs as user id {os.getuid()}",
+            "run it as that user, without sudo",
+        )
 
 
 def replace(path: str, content: bytes) -> None:
@@ -151,7 +147,7 @@ def remove(path: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise StoreNotWritable(f"{printable(path)} cannot be removed: {_reason(error)}") from error
+        raise _not_writable("{} cannot be removed", path, error) from error
     return True
 
 
@@ -167,7 +163,7 @@ class writing:  # noqa: N801 (used as `with files.writing(path):`; contextlib wo
     def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
         """Put it into words."""
         if isinstance(error, OSError):
-            raise StoreNotWritable(f"{printable(self._path)} cannot be written: {_reason(error)}") from error
+            raise _not_writable("{} cannot be written", self._path, error) from error
 
 
 def write_all(descriptor: int, content: bytes) -> None:
@@ -207,6 +203,23 @@ def remove_quietly(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+
+
+def _refused(path: str, why: str, *hint: str) -> StoreUnsafe:
+    """Return the error of a file or folder that is not as this program makes them; `{}` in a hint is its path."""
+    from loopback_auth.errors import StoreUnsafe
+    from loopback_auth.text import printable
+
+    shown = printable(path)
+    return StoreUnsafe(f"{shown} {why}", hint=tuple(line.format(shown) for line in hint))
+
+
+def _not_writable(what: str, path: str, error: OSError) -> StoreNotWritable:
+    """Return the error of what the system did not let us do; `{}` in `what` is the path."""
+    from loopback_auth.errors import StoreNotWritable
+    from loopback_auth.text import printable
+
+    return StoreNotWritable(f"{what.format(printable(path))}: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:

@@ -1,33 +1,27 @@
 """Use-case: the authorization code grant, from an open port to stored tokens (RFC 8252, RFC 7636). Reads top to bottom.
 
-Nothing is written to disk between the redirect and the token request: the code dies within seconds.
+Nothing is written to disk between the redirect and the token request: the code dies within seconds. What takes long to
+import, aiohttp above all, is imported once the browser is on its way.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import ssl
 import subprocess
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from loopback_auth import clock
+from loopback_auth.adoption import adopt_left, checked, save, with_company
+from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
 from loopback_auth.catching import catching, first_code
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
-from loopback_auth.errors import (
-    LoginRequired,
-    OutcomeUnknown,
-    StoreError,
-    StoreNotWritable,
-    TokensNotStored,
-    WrongAccount,
-)
-from loopback_auth.grant import Grant, adopt_left, checked, intent_of, save, with_company
+from loopback_auth.errors import LoginRequired, OutcomeUnknown, StoreError, StoreNotWritable, TokensNotStored
+from loopback_auth.grant import Grant
 from loopback_auth.oauth.authorization import AuthorizationCode, build_authorization_request
-from loopback_auth.oauth.registration import parse_redirect_uri
-from loopback_auth.oauth.token import TokenSet, build_code_request, tokens_in
+from loopback_auth.oauth.token import TokenSet, build_code_request
 from loopback_auth.progress import Answered, BrowserOpened, CodeReceived, Progress, Stored
 from loopback_auth.redirect.browser import open_browser
 from loopback_auth.redirect.server import LoopbackServer
@@ -35,8 +29,8 @@ from loopback_auth.secret import Secret
 from loopback_auth.spend import locked, spend
 from loopback_auth.store.base import Account, Journal, Store
 
-DEFAULT_TIMEOUT = 300.0
-"""Seconds a person has to log in and click Allow."""
+CODE_LIFETIME = 30.0
+"""Seconds a code lives, where the server does not say."""
 
 
 async def login(
@@ -49,35 +43,53 @@ async def login(
     browser: Callable[[str], subprocess.Popen[bytes] | str | None] = open_browser,
     pasted: Callable[[], Awaitable[str]] | None = None,
     tell: Callable[[Progress], None] = lambda _progress: None,
+    now: Callable[[], clock.Moment] = clock.now,
+) -> Account:
+    """Log a person in and return the account as it was stored: `begin` and `complete`, for programs with a loop.
+
+    `browser` opens an address and returns its process or None, or in words why it could not.
+
+    Raises ConfigurationError and StoreError before the browser opens; then what `complete` raises.
+    """
+    await adopt_left(store, grant.account)
+    with begin(grant, store, browser, now) as beginning:
+        return await complete(
+            beginning, client_secret=client_secret, tls=tls, timeout=timeout, pasted=pasted, tell=tell, now=now
+        )
+
+
+async def complete(
+    beginning: Beginning,
+    *,
+    client_secret: Secret | None,
+    tls: ssl.SSLContext | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    pasted: Callable[[], Awaitable[str]] | None = None,
+    tell: Callable[[Progress], None] = lambda _progress: None,
     random: Callable[[], str] = lambda: secrets.token_urlsafe(32),
     now: Callable[[], clock.Moment] = clock.now,
 ) -> Account:
-    """Log a person in and return the account as it was stored.
+    """Complete a login that was begun, and return the account as it was stored.
 
-    `tls` is needed for an https redirect URI. `browser` opens an address and returns its process or None, or in words
-    why it could not; `pasted` waits for the next text that the person pasted. `tell` is called in the event loop and
-    must not block. `timeout` is in seconds.
+    `tls` is needed for an https redirect URI. `pasted` waits for the next text that the person pasted. `tell` is called
+    in the event loop and must not block. `timeout` is in seconds.
 
-    Raises ConfigurationError and StoreError before the browser opens; then LoginTimedOut, AuthorizationResponseError,
-    TokenEndpointUnreachable, TokenEndpointError, OutcomeUnknown, WrongAccount, StoreNotWritable.
+    Raises ConfigurationError, LoginTimedOut, AuthorizationResponseError, TokenEndpointUnreachable, TokenEndpointError,
+    OutcomeUnknown, WrongAccount, StoreNotWritable.
     """
+    grant, store, listener, opened = beginning.grant, beginning.store, beginning.listener, beginning.opened
     registration = grant.registration
-    redirect_uri = parse_redirect_uri(registration.redirect_uri)
-    token_endpoint_url = registration.server.token_endpoint
+    request = build_authorization_request(
+        registration,
+        redirect_uri=listener.redirect_uri.text,
+        state=Secret(random()),
+        code_verifier=Secret(random()),
+    )
     async with (
-        journal_of(grant, store, now) as journal,
-        LoopbackServer.open(redirect_uri, tls) as server,
-        TokenEndpoint.open(token_endpoint_url, registration.ca_file) as token_endpoint,
+        TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file, registration.proxy) as endpoint,
+        endpoint.stay_connected() as connecting,
+        LoopbackServer.open(listener, request.url, tls) as server,
     ):
-        request = build_authorization_request(
-            registration,
-            redirect_uri=server.redirect_uri.text,
-            state=Secret(random()),
-            code_verifier=Secret(random()),
-        )
-        server.start_at(request.url)
-        connecting = asyncio.create_task(token_endpoint.connect())
-        opened = browser(server.start_url)
         why_not = opened if isinstance(opened, str) else None
         tell(BrowserOpened(server.start_url, request.url, server.redirect_uri, why_not))
 
@@ -88,34 +100,14 @@ async def login(
                 code,
                 client_secret,
                 grant,
-                token_endpoint,
-                journal,
+                endpoint,
+                beginning.journal,
                 store=store,
                 tell=catch.tell,
                 now=now,
                 caught_at=catch.caught_at,
             )
             return await name_company(account, store, tell)
-
-
-@asynccontextmanager
-async def journal_of(grant: Grant, store: Store, now: Callable[[], clock.Moment]) -> AsyncIterator[Journal]:
-    """Prove the store and make it durable that this login is under way, before a person does anything for it.
-
-    Where its tokens came and could not be stored, the journal stays for the next command; else it is cleared. It is the
-    login's own: a person who takes five minutes stands in no refresh's way. Raises StoreError.
-    """
-    await adopt_left(store, grant.account)
-    with store.login_journal(grant.account) as journal:
-        journal.prove()
-        journal.arm(intent_of(grant, now()))
-        try:
-            yield journal
-        except BaseException as error:
-            if isinstance(error, WrongAccount) or tokens_in(journal.answer) is None:
-                with suppress(StoreNotWritable):
-                    journal.clear()
-            raise
 
 
 async def redeem(
@@ -130,9 +122,10 @@ async def redeem(
     now: Callable[[], clock.Moment] = clock.now,
     caught_at: float | None = None,
 ) -> Account:
-    """Send a checked code at once, once, and return the account made durable of the answer.
+    """Send a checked code at once, and return the account made durable of the answer.
 
-    `caught_at` is when the redirect came, by `time.monotonic`; now, if it is not given.
+    It is sent once; once more where no byte of an answer came, within the code's life: nobody can have the tokens of
+    the first. `caught_at` is when the redirect came, by `time.monotonic`; now, if it is not given.
     """
     caught_at = time.monotonic() if caught_at is None else caught_at
 
@@ -148,7 +141,10 @@ async def redeem(
 
     try:
         request = build_code_request(code, client_secret)
-        return await spend(token_endpoint, request, journal, commit=commit, answered=answered)
+        lifetime = grant.registration.server.code_lifetime or CODE_LIFETIME
+        return await spend(
+            token_endpoint, request, journal, commit=commit, answered=answered, again_before=caught_at + lifetime
+        )
     except LoginRequired as refused:
         refused.hint = (
             "the code is spent, nothing was stored; run the login again",

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from loopback_auth import clock, grant, machine
+from loopback_auth import clock, machine
 from loopback_auth.background import shared
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, TokensNotStored
+from loopback_auth.grant import to_adopt
 from loopback_auth.renewal import Renewal, load
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked
@@ -103,7 +104,7 @@ class TokenSource:
         resend: bool = False,
     ) -> Account:
         """Return the account if it will do; else refresh it: one refresh at a time in this process, for all callers."""
-        if not grant.to_adopt(self._store, self._name):
+        if not to_adopt(self._store, self._name):
             account = load(self._store, self._name)
             if will_do(account):
                 return account

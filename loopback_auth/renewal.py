@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
-from loopback_auth import clock, grant, machine
+from loopback_auth import adoption, clock, machine
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import (
     LoginRequired,
@@ -76,7 +76,7 @@ class Renewal:
         while True:
             try:
                 async with locked(self.store, self.name, lock_timeout, lock) as journal:
-                    await grant.adopt(self.store, self.name)
+                    await adoption.adopt(self.store, self.name)
                     return await self._renewed(load(self.store, self.name), journal)
             except StoreBusy as busy:
                 account = load(self.store, self.name)
@@ -145,7 +145,9 @@ class Renewal:
             journal.prove()  # from here on no other process gets as far as this, whatever became of the lock
             if load(self.store, self.name).spends != account.spends:
                 raise Overtaken(f"another process has renewed account {self.name}", hint="nothing was sent; try again")
-            async with TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint:
+            async with TokenEndpoint.open(
+                registration.server.token_endpoint, registration.ca_file, registration.proxy
+            ) as token_endpoint:
                 await token_endpoint.connect()
                 journal.arm(Intent(generation=account.generation, digest=account.digest, armed=self.now()))
                 return await spend(token_endpoint, request, journal, commit=commit)

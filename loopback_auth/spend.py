@@ -25,18 +25,19 @@ async def spend(
     *,
     commit: Callable[[TokenSet], Awaitable[Account]],
     answered: Callable[[], None] = lambda: None,
+    again_before: float | None = None,
 ) -> Account:
-    """Send `request` once and return what `commit` made durable of the answer. The journal must be armed.
+    """Send `request` and return what `commit` made durable of the answer. The journal must be armed.
 
-    `answered` is called once the answer is staged. `commit` also clears the journal, while it holds the account's lock.
-    Cancelling the caller stops nothing: the cancellation is raised when the tokens are safe. Raises what `send`,
-    `parse_token_response` and `commit` raise; after an OutcomeUnknown, and where the commit failed, the journal stays
-    for whoever opens it next.
+    It is sent once; `again_before` is for codes, see `TokenEndpoint.send`. `answered` is called once the answer is
+    staged. `commit` also clears the journal, while it holds the account's lock. Cancelling the caller stops nothing:
+    the cancellation is raised when the tokens are safe. Raises what `send`, `parse_token_response` and `commit` raise;
+    after an OutcomeUnknown, and where the commit failed, the journal stays for whoever opens it next.
     """
 
     async def finish() -> Account:
         try:
-            answer = await token_endpoint.send(request, journal.stage)
+            answer = await token_endpoint.send(request, journal.stage, again_before=again_before)
             with suppress(StoreNotWritable):  # the answer is in memory still: the commit shows what the disk is worth
                 journal.sync()
             answered()

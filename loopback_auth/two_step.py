@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 
 from loopback_auth import clock
+from loopback_auth.adoption import adopt_left
+from loopback_auth.beginning import journal_of
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import ConfigurationError, LoginRequired, LoginTimedOut, RedirectRejected
 from loopback_auth.grant import Grant
-from loopback_auth.login import journal_of, name_company, redeem
+from loopback_auth.login import name_company, redeem
 from loopback_auth.oauth.authorization import build_authorization_request, parse_authorization_response
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.progress import Progress
@@ -99,22 +101,24 @@ async def finish(
         expected_company=expected_company,
         force=force,
     )
-    async with (
-        journal_of(grant, store, now) as journal,
-        TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file) as token_endpoint,
-    ):
-        await token_endpoint.connect()
-        try:
-            redirect = parse_pasted(pasted, parse_redirect_uri(waiting.redirect_uri))
-            code = parse_authorization_response(request, redirect.query.reveal(), otherwise="pasted")
-        except RedirectRejected as rejected:
-            raise ConfigurationError(
-                f"this is not the redirect of the login that was started: {rejected}",
-                hint="nothing was spent, it can still be finished; give the whole address that the browser ended on",
-            ) from rejected
-        if not pending.remove(accounts_folder, name):
-            raise LoginRequired(f"the login of account {name} was finished already")
-        account = await redeem(code, secret, grant, token_endpoint, journal, store=store, tell=tell, now=now)
+    await adopt_left(store, name)
+    with journal_of(grant, store, now) as journal:
+        async with TokenEndpoint.open(
+            registration.server.token_endpoint, registration.ca_file, registration.proxy
+        ) as token_endpoint:
+            await token_endpoint.connect()
+            try:
+                redirect = parse_pasted(pasted, parse_redirect_uri(waiting.redirect_uri))
+                code = parse_authorization_response(request, redirect.query.reveal(), otherwise="pasted")
+            except RedirectRejected as rejected:
+                raise ConfigurationError(
+                    f"this is not the redirect of the login that was started: {rejected}",
+                    hint="nothing was spent, it can still be finished; "
+                    "give the whole address that the browser ended on",
+                ) from rejected
+            if not pending.remove(accounts_folder, name):
+                raise LoginRequired(f"the login of account {name} was finished already")
+            account = await redeem(code, secret, grant, token_endpoint, journal, store=store, tell=tell, now=now)
     return await name_company(account, store, tell)
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 
 from loopback_auth import clock, files
-from loopback_auth.store.file import tokens_path
-from loopback_auth.store.record import Head, head
+from loopback_auth.store.head import Head, head, tokens_path
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
 if TYPE_CHECKING:
@@ -98,9 +97,11 @@ def seconds_left(account: Account, now: clock.Moment) -> float | None:
 
 
 def _head(accounts_folder: str, name: str) -> Head | None:
-    from loopback_auth.errors import ConfigurationError, StoreUnsafe
-
     try:
         return head(files.read(tokens_path(accounts_folder, name)))
-    except (OSError, StoreUnsafe, ConfigurationError):
-        return None
+    except Exception as error:  # one that names them would import them, whether or not there is one
+        from loopback_auth.errors import LoopbackAuthError
+
+        if isinstance(error, OSError | LoopbackAuthError):
+            return None
+        raise

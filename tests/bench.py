@@ -8,8 +8,9 @@ import platform
 import sys
 
 from tests.faults import bench as faults
+from tests.speed import login, stored_growth, stored_token
 
-BENCHES = {"faults": faults.main}
+BENCHES = {"faults": faults.main, "login": login.main, "token": stored_token.main, "growth": stored_growth.main}
 
 
 def main(arguments: list[str] | None = None) -> int:

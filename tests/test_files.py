@@ -178,6 +178,13 @@ def test_a_file_is_read_up_to_its_limit(private: Path) -> None:
         files.read(str(private), limit=13)
 
 
+def test_a_file_is_read_whole(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few bytes the system gives at a time, all of them are returned."""
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, length: read(descriptor, min(length, 5)))
+    assert files.read(str(private)) == b"s3kr1t-content"
+
+
 def test_a_file_that_was_replaced_while_open_is_still_read(private: Path) -> None:
     """A reader that opened the old file just before it was replaced gets the old content, not an error."""
     with private.open("rb") as old:

@@ -33,7 +33,7 @@ from loopback_auth.refresh import TokenSource
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account, Intent
 from loopback_auth.store.file import FileStore
-from loopback_auth.store.record import Head
+from loopback_auth.store.head import Head
 from loopback_auth.usable import SPEND_INTERVAL, is_usable, seconds_left, usable, usable_now
 from tests.endpoints.servers import TokenServer, http, listening, says, token_server
 from tests.store.accounts import ACCESS, BOOT, REFRESH, REGISTRATION, account

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import loopback_auth
-from loopback_auth import clock
+from loopback_auth import clock, usable
 from loopback_auth.clock import Moment
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account
@@ -213,6 +213,14 @@ def test_what_is_unsafe_is_for_the_full_path_to_tell(store: FileStore, tmp_path:
         (tmp_path / "accounts" / "default").chmod(0o755)
     assert usable_soon(str(tmp_path / "accounts"), "default") is None
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_fault_of_ours_is_not_hidden(store: FileStore, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no error of the store is not taken for one: it is raised."""
+    store.save(good())
+    monkeypatch.setattr(usable, "head", lambda _content: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        usable_soon(folder, "default")
 
 
 def test_an_account_that_goes_away_meanwhile(store: FileStore, folder: str) -> None:

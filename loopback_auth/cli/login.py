@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from loopback_auth import client_secret as secrets
 from loopback_auth import clock, config, folders
-from loopback_auth.cli import embedded, options, report, setup, signals, two_steps, voice
-from loopback_auth.cli.login_words import LoginWords
+from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
+from loopback_auth.cli import options, report, setup, signals, voice
+from loopback_auth.endpoints.trust import check_ca_file
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
-from loopback_auth.grant import Grant, adopt_left
-from loopback_auth.login import DEFAULT_TIMEOUT, login
+from loopback_auth.grant import Grant, to_adopt
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
-from loopback_auth.progress import Progress, Stored
+from loopback_auth.oauth.servers import SANDBOX
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
-from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint
-from loopback_auth.redirect.paste import Terminal
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account, SecretReference, Store
 from loopback_auth.text import printable
 from loopback_auth.usable import MIN_VALIDITY, seconds_left, usable
+
+if TYPE_CHECKING:
+    import ssl
 
 SECRET_LIMIT = 64 * 1024
 """Characters of a client secret from stdin."""
@@ -80,9 +79,16 @@ def command(account: str, **flags: Any) -> None:
         raise click.UsageError("--print-token and --json exclude each other")
     store = config.open_store()
     if flags["step"] == "finish":
-        _result(two_steps.finish(account, store, flags), store, flags)
+        from loopback_auth.cli import two_steps
+
+        finished = two_steps.finish(account, store, flags)
+        _result(finished, store, flags)
+        _print_token(finished, flags)
         return
-    signals.run(adopt_left(store, account))
+    if to_adopt(store, account):
+        from loopback_auth.adoption import adopt_left
+
+        signals.run(adopt_left(store, account))
     stored = _stored(store, account, force=flags["force"])
     configuration = config.load()
     expected = configuration.accounts.get(account)
@@ -95,20 +101,15 @@ def command(account: str, **flags: Any) -> None:
     _ask_for_production(registration, flags)
     secret, reference, to_keep = _secret(account, registration, reference, flags)
     if flags["step"] == "start":
+        from loopback_auth.cli import two_steps
+
         if to_keep is not None:
             secrets.keep(account, to_keep)
         two_steps.start(account, registration, reference, store, flags)
         return
     certificate = _certificate(registration, flags)
-    words = LoginWords(
-        registration,
-        self_signed=certificate.fingerprint if certificate else None,
-        can_paste=setup.may_ask(),
-        timeout=flags["timeout"],
-        quiet=flags["quiet"],
-        verbose=flags["verbose"],
-    )
-
+    if registration.ca_file is not None:
+        check_ca_file(registration.ca_file)
     grant = Grant(
         account=account,
         registration=registration,
@@ -116,30 +117,36 @@ def command(account: str, **flags: Any) -> None:
         expected_company=expected.company_id if expected else None,
         force=flags["force"],
     )
+    printed: list[bool] = []
 
-    def tell(progress: Progress) -> None:
-        if isinstance(progress, Stored) and to_keep is not None:  # not before: a login that fails changes nothing
-            secrets.keep(account, to_keep)
-        words.tell(progress)
+    def stored_now(account: Account) -> None:
+        if to_keep is not None:  # not before: a login that fails changes nothing
+            secrets.keep(account.name, to_keep)
+        with suppress(LoopbackAuthError, OSError):  # said at the end
+            _print_token(account, flags)
+            printed.append(True)
 
-    async def work() -> Account:
-        async with embedded.sandbox(registration.server), words.live(), _terminal(words) as pasted:
-            return await login(
-                grant,
-                store=store,
-                client_secret=secret,
-                tls=certificate.context if certificate else None,
-                timeout=flags["timeout"],
-                browser=_no_browser if flags["no_browser"] else _browser(reference),
-                pasted=pasted,
-                tell=tell,
-            )
+    beginning: AbstractContextManager[Beginning]
+    beginning = begin(grant, store, _no_browser if flags["no_browser"] else _browser(reference))
+    with signals.raised(words="interrupted: nothing was spent, nothing was stored"), ExitStack() as stack:
+        if registration.server.name != SANDBOX:  # which must be there before a browser comes
+            beginning = nullcontext(stack.enter_context(beginning))
+        from loopback_auth.cli import login_loop  # and asyncio: the browser is on its way by now
 
-    try:
-        logged_in = signals.run(work())
-    except signals.Interrupted as stopped:
-        raise signals.Interrupted(stopped.number, words.interrupted()) from None
+        logged_in = login_loop.run(
+            grant,
+            beginning,
+            client_secret=secret,
+            tls=certificate.context if certificate else None,
+            self_signed=certificate.fingerprint if certificate else None,
+            stored=stored_now,
+            timeout=flags["timeout"],
+            quiet=flags["quiet"],
+            verbose=flags["verbose"],
+        )
     _result(logged_in, store, flags)
+    if not printed:
+        _print_token(logged_in, flags)
 
 
 def _registration(
@@ -255,6 +262,8 @@ def _certificate(registration: ClientRegistration, flags: dict[str, Any]) -> _Ce
         return None
     if private_key and not own:
         raise ConfigurationError("--private-key needs --certificate")
+    from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint  # and ssl
+
     if own:
         return _Certificate(server_context(Path(own), Path(private_key or own)), None)
     leaf, _made = own_leaf(Path(folders.data(), "certificate"))
@@ -267,16 +276,6 @@ def _browser(reference: SecretReference | None) -> Any:
     return lambda url: open_browser(url, hide=hide)
 
 
-@contextlib.asynccontextmanager
-async def _terminal(words: LoginWords) -> AsyncIterator[Callable[[], Awaitable[str]] | None]:
-    """Let the redirect URL be pasted where there is a terminal: beside the loopback server, whichever comes first."""
-    if not setup.may_ask():
-        yield None
-        return
-    async with Terminal.open(sys.stdin.fileno(), stopping=words.erase) as terminal:
-        yield terminal.next
-
-
 def _no_browser(_url: str) -> str:
     return "--no-browser was given"
 
@@ -286,7 +285,8 @@ def _logged_in_already(account: Account, store: Store, flags: dict[str, Any]) ->
         left = seconds_left(account, clock.now())
         known = "" if left is None else f", its access token is good for {report.in_words(left)}"
         voice.note(f"Account {account.name} is logged in already{known}. To log in again: --force")
-    _print(account, store, flags)
+    _print_token(account, flags)
+    _print_json(account, store, flags)
 
 
 def _result(account: Account, store: Store, flags: dict[str, Any]) -> None:
@@ -301,7 +301,7 @@ def _result(account: Account, store: Store, flags: dict[str, Any]) -> None:
             voice.warning(f"the server gave a token of type {kind}, which this program cannot hand out as Bearer")
         elif not flags["print_token"]:
             voice.note(f'Next: curl -H "Authorization: Bearer $({_token_command(account)})" {_example_url(account)}')
-    _print(account, store, flags)
+    _print_json(account, store, flags)
 
 
 def _token_command(account: Account) -> str:
@@ -313,8 +313,11 @@ def _example_url(account: Account) -> str:
     return f"{server.api_base}{server.company_path}" if server.api_base and server.company_path else "URL"
 
 
-def _print(account: Account, store: Store, flags: dict[str, Any]) -> None:
+def _print_token(account: Account, flags: dict[str, Any]) -> None:
     if flags["print_token"]:
         click.echo(options.shown_token(account.tokens.access_token, account.name))
+
+
+def _print_json(account: Account, store: Store, flags: dict[str, Any]) -> None:
     if flags["as_json"]:
         report.print_account(account, store)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from loopback_auth import client_secret as secrets
-from loopback_auth import config, config_edit
+from loopback_auth import config
 from loopback_auth.cli import options, voice
 from loopback_auth.errors import ConfigurationError, RegistrationIncomplete
 from loopback_auth.oauth.registration import AuthorizationServer, check_client_id, is_loopback, parse_redirect_uri
@@ -57,6 +57,8 @@ def interview(configuration: config.Configuration, account: str, server_name: st
     members: dict[str, object] = {"server": server.name, "client_id": client_id, "redirect_uri": redirect_uri}
     if secret is not None:
         members["client_secret"] = secrets.keep(f"client-{name}", secret)
+    from loopback_auth import config_edit  # tomlkit: 5 ms, which a browser need not wait for
+
     config_edit.save_client(configuration.path, account, name, members)
     voice.note(f"Written to {printable(configuration.path)} as client {voice.bold(name)}.")
     return name

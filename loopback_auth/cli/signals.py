@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from loopback_auth.background import settled
-
 _T = TypeVar("_T")
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM) if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a program in order."""
 
 
 class Interrupted(Exception):
@@ -21,8 +22,29 @@ class Interrupted(Exception):
         self.number = number
 
 
+@contextmanager
+def raised(words: str) -> Iterator[None]:
+    """Let a signal raise Interrupted while this lasts, wherever the program is and no event loop runs."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise Interrupted(number, words)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def run(work: Coroutine[Any, Any, _T]) -> _T:
     """Run `work` in an event loop of its own; a signal cancels it, and Interrupted is raised when it has ended."""
+    import asyncio  # not before a browser is told
+
+    from loopback_auth.background import settled
+
     caught: list[int] = []
 
     async def main() -> _T:
@@ -34,7 +56,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
             task.cancel()
 
         if sys.platform != "win32":  # there Ctrl-C arrives as KeyboardInterrupt, and cancels as well
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                     loop.add_signal_handler(number, stop, int(number))
         try:

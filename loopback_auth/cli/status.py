@@ -38,10 +38,10 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
         if stored is None or standing is None:
             raise LoginRequired(f"there is no account called {name}", hint=f"log in first: loopback-auth login {name}")
         accounts.append((stored, standing))
-    described = [report.describe(one, standing, store, now) for one, standing in accounts]
-    if check and any(one["state"] != "ok" for one in described):
+    if check and any(standing.state != "ok" for _, standing in accounts):
         worst = max(worst, LoginRequired.exit_status)
     if as_json:
+        described = [report.describe(one, standing, store, now) for one, standing in accounts]
         report.print_json(described[0] if account is not None and described else described)
     elif account is not None:
         for one, standing in accounts:
@@ -89,9 +89,8 @@ def _print_table(accounts: list[tuple[Account, Standing]], now: clock.Moment) ->
     rows = [HEADINGS, *(_row(account, standing, now) for account, standing in accounts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     width = shutil.get_terminal_size((1000, 24)).columns
-    for row in rows:
-        line = "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()
-        click.echo(line if len(line) <= width else line[: width - 1] + "…")
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    click.echo("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines))
 
 
 def _print_one(account: Account, standing: Standing, store: Store, now: clock.Moment) -> None:

@@ -1,38 +1,46 @@
-"""The token endpoint: one request out, one answer in. The connection is made early, held, and nothing is sent on it.
+"""The token endpoint: one request out, one answer in, on a connection that was made before there was anything to send.
 
-No redirect is followed and nothing is tried twice: what travels here can be spent once.
+No redirect is followed, and nothing is tried twice but where the caller says that it may be: what travels here can be
+spent once. aiohttp is imported meanwhile, in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from types import SimpleNamespace
-from typing import NoReturn
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
-import aiohttp
+from loopback_auth.endpoints.connection import Destination, IdleConnection, proxy_for
+from loopback_auth.endpoints.ready import ReadyConnection
+from loopback_auth.endpoints.trust import tls_context
+from loopback_auth.errors import OutcomeUnknown, TokenEndpointUnreachable
+from loopback_auth.oauth.registration import is_loopback
+from loopback_auth.oauth.token import TokenAnswer, TokenRequest
 
-from loopback_auth.endpoints.connection import proxy_for, tls_context, why_unreachable
-from loopback_auth.errors import OutcomeUnknown
-from loopback_auth.oauth.token import ANSWER_LIMIT, TokenAnswer, TokenRequest
+if TYPE_CHECKING:
+    from loopback_auth.endpoints.exchange import Exchange
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for name, TCP and TLS."""
+"""Seconds for name, proxy, TCP and TLS."""
 TOTAL_TIMEOUT = 15.0
 """Seconds for a whole request, its answer included: with the connection before it, less than a waiter's patience."""
-HELD_FOR = 3600.0
-"""Seconds a connection made early is kept; the server may close it sooner, and then another is made."""
+LOCAL_TIMEOUT = 0.1
+"""Seconds within which a port of this very computer is connected, or has refused."""
+
+_T = TypeVar("_T")
 
 
 class TokenEndpoint:
     """One token endpoint and the connection to it. Made by `open`, which also closes it."""
 
-    def __init__(self, url: str) -> None:
-        self._session: aiohttp.ClientSession
-        self._url = url
-        self._proxy = proxy_for(url)
+    def __init__(self, destination: Destination, connect_timeout: float, total_timeout: float) -> None:
+        self._destination = destination
+        self._connect_timeout = connect_timeout
+        self._total_timeout = total_timeout
+        self._ready = ReadyConnection(self._connect)
+        self._importing = asyncio.create_task(_in_a_thread(_import_exchange))
         self.sent_at: float | None = None
         """When the last request was written, by `time.monotonic`."""
 
@@ -42,102 +50,86 @@ class TokenEndpoint:
         cls,
         url: str,
         ca_file: str | None = None,
+        proxy: str | None = None,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         total_timeout: float = TOTAL_TIMEOUT,
     ) -> AsyncIterator[TokenEndpoint]:
-        """Open a session for `url`; nothing is connected yet. Raises ConfigurationError (the CA file)."""
-        endpoint = cls(url)
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=tls_context(ca_file), keepalive_timeout=HELD_FOR, limit=1),
-            timeout=aiohttp.ClientTimeout(total=total_timeout, connect=connect_timeout),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[endpoint._tracing()],
-            trust_env=False,
-            auto_decompress=False,  # kept as it came
-        ) as endpoint._session:
+        """Get ready to talk to `url`; nothing is connected yet. Raises ConfigurationError (the CA file).
+
+        `proxy` is the configured one; what the environment names goes before it.
+        """
+        tls = await _in_a_thread(lambda: tls_context(ca_file)) if url.startswith("https:") else None
+        endpoint = cls(Destination(url, tls, proxy_for(url, proxy)), connect_timeout, total_timeout)
+        try:
             yield endpoint
+        finally:
+            endpoint._ready.close()
+            await asyncio.wait({endpoint._importing})
 
     async def connect(self) -> None:
-        """Make the connection (name, TCP, TLS) and hold it. Raises TokenEndpointUnreachable."""
-        try:
-            await self._session.post(self._url, proxy=self._proxy, middlewares=(_connect_only,))
-        except _ConnectedError:
-            return
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise why_unreachable(error, self._url) from error
+        """Make the connection and hold it; nothing is sent on it. Raises TokenEndpointUnreachable."""
+        await self._ready.make()
 
-    async def send(self, request: TokenRequest, stage: Callable[[bytes], None] = lambda _piece: None) -> TokenAnswer:
+    @asynccontextmanager
+    async def stay_connected(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Connect, and connect anew before that is stale, until something is sent, or this ends.
+
+        The task raises TokenEndpointUnreachable if the first connection does not come about. Whether this very computer
+        refuses is known at once, and waited for: then the start page says so.
+        """
+        connecting = asyncio.create_task(self._ready.keep())
+        try:
+            if is_loopback(urlsplit(self._destination.url).hostname or ""):
+                either: set[asyncio.Future[None]] = {connecting, self._ready.made}
+                await asyncio.wait(either, timeout=LOCAL_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+            yield connecting
+        finally:
+            connecting.cancel()
+
+    async def send(
+        self,
+        request: TokenRequest,
+        stage: Callable[[bytes], None] = lambda _piece: None,
+        *,
+        again_before: float | None = None,
+    ) -> TokenAnswer:
         """Send `request`, once, and return what came back, at most `ANSWER_LIMIT` bytes of it.
 
-        `stage` is given each piece of the body the moment it comes. Raises TokenEndpointUnreachable if no connection
-        came about (nothing was sent), and OutcomeUnknown if the request left, or may have left, and no answer came.
+        `stage` is given each piece of the body the moment it comes. If not one byte came, the request is sent once more
+        on a new connection, provided that it is earlier than `again_before` by the loop's clock: for a code alone,
+        whose tokens nobody can hold then. Raises TokenEndpointUnreachable if no connection came about (nothing was
+        sent), and OutcomeUnknown if the request left, or may have left, and no answer came.
         """
+        exchange_on = await asyncio.shield(self._importing)
         self.sent_at = None
-        progress = SimpleNamespace(connected=False)
-        await asyncio.sleep(0)  # let the loop hear of it first, if the server has closed the held connection meanwhile
+        first = exchange_on(self._ready.take)
         try:
-            async with self._session.post(
-                request.url,
-                data=request.body.reveal().encode("ascii"),
-                headers=request.headers,
-                proxy=self._proxy,
-                allow_redirects=False,
-                trace_request_ctx=progress,
-            ) as response:
-                body = await _read(response, stage)
-                return TokenAnswer(
-                    status=response.status,
-                    body=body,
-                    content_type=response.headers.get("Content-Type", ""),
-                    retry_after=response.headers.get("Retry-After"),
-                )
-        except (aiohttp.ClientError, TimeoutError, ValueError, RuntimeError) as error:  # the last: no more DNS at exit
-            if not progress.connected:
-                raise why_unreachable(error, self._url) from error
-            how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
-            raise OutcomeUnknown(f"the request reached the token endpoint, and then {how}") from error
+            return await first.send(request, stage, self._total_timeout)
+        except OutcomeUnknown:
+            if first.heard or again_before is None or asyncio.get_running_loop().time() >= again_before:
+                raise
+        finally:
+            self.sent_at = first.sent_at
+        try:
+            return await exchange_on(self._connect).send(request, stage, self._total_timeout)
+        except TokenEndpointUnreachable as error:
+            raise OutcomeUnknown("the request left, no answer came, and then there was no connection") from error
 
-    def _tracing(self) -> aiohttp.TraceConfig:
-        """Mark the two moments that decide what was spent: the connection is there, the request is written."""
-
-        async def connected(_session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
-            if context.trace_request_ctx is not None:  # None: the connection is made early, nothing follows
-                context.trace_request_ctx.connected = True
-
-        async def written(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: object) -> None:
-            self.sent_at = time.monotonic()
-
-        tracing = aiohttp.TraceConfig()
-        tracing.on_connection_create_end.append(connected)
-        tracing.on_connection_reuseconn.append(connected)
-        tracing.on_request_headers_sent.append(written)
-        return tracing
+    async def _connect(self) -> IdleConnection:
+        return await self._destination.connect(self._connect_timeout)
 
 
-class _ConnectedError(Exception):
-    """The connection is made, and goes back to the pool unused."""
+def _import_exchange() -> type[Exchange]:
+    """Import aiohttp: it takes longer than all else in a login that is not waiting."""
+    from loopback_auth.endpoints.exchange import Exchange
+
+    return Exchange
 
 
-async def _connect_only(request: aiohttp.ClientRequest, _send: aiohttp.ClientHandlerType) -> NoReturn:
-    connector = request.session.connector
-    assert connector is not None  # noqa: S101 (an open session has one)
-    connection = await connector.connect(request, [], request.session.timeout)
-    connection.release()
-    raise _ConnectedError
-
-
-async def _read(response: aiohttp.ClientResponse, stage: Callable[[bytes], None]) -> bytes:
-    """Read the body up to the limit. A broken answer is kept as far as it came: it may hold the tokens."""
-    body = bytearray()
+async def _in_a_thread(work: Callable[[], _T]) -> _T:
+    """Let the loop go on meanwhile; at the interpreter's end there are no more threads, and nobody who minds."""
     try:
-        while len(body) < ANSWER_LIMIT:
-            piece = await response.content.read(ANSWER_LIMIT - len(body))
-            if not piece:
-                break
-            stage(piece)
-            body += piece
-    except (TimeoutError, aiohttp.ClientError):
-        if not body:
-            raise
-    return bytes(body)
+        return await asyncio.to_thread(work)
+    except RuntimeError:
+        return work()

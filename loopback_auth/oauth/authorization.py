@@ -10,9 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
-from authlib.oauth2.rfc6749.parameters import prepare_grant_uri
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
-
 from loopback_auth.errors import (
     AuthorizationDenied,
     AuthorizationResponseError,
@@ -59,6 +56,9 @@ def build_authorization_request(
     (RFC 7636 §4.2). No `state` is sent where the server is known to want none. `redirect_uri` is what the loopback
     server listens on, with the port it got.
     """
+    from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # not before a browser is told
+    from authlib.oauth2.rfc7636 import create_s256_code_challenge
+
     server = registration.server
     challenge = create_s256_code_challenge(code_verifier.reveal())  # type: ignore[no-untyped-call]  # authlib's stubs
     url = prepare_grant_uri(

@@ -67,6 +67,8 @@ class ClientRegistration:
     token_endpoint_auth_method: TokenEndpointAuthMethod
     scope: str | None = None
     ca_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """An http:// or https:// URL, for requests to the token endpoint and the API; it may hold a password."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.resources import files
+from pkgutil import get_data
 from typing import Any
 
 from loopback_auth.errors import ConfigurationError
@@ -22,7 +22,7 @@ SANDBOX_PORT = 8931
 @cache
 def presets() -> Mapping[str, AuthorizationServer]:
     """Return the servers this package knows, by name."""
-    data = tomllib.loads(files("loopback_auth.oauth").joinpath("servers.toml").read_text("utf-8"))
+    data = tomllib.loads((get_data("loopback_auth.oauth", "servers.toml") or b"").decode())
     return {name: parse_server(name, members, "servers.toml") for name, members in data.items()}
 
 

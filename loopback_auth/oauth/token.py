@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import quote_plus
 
-from authlib.oauth2.rfc6749.parameters import prepare_token_request
-
 from loopback_auth.errors import (
     ConfigurationError,
     LoginRequired,
@@ -92,6 +90,8 @@ def build_refresh_request(
 def _build(
     registration: ClientRegistration, client_secret: Secret | None, grant_type: str, **parameters: str
 ) -> TokenRequest:
+    from authlib.oauth2.rfc6749.parameters import prepare_token_request  # not before a browser is told
+
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",

@@ -8,29 +8,24 @@ request holds, and acts on GET alone.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
-from aiohttp import web
-
-from loopback_auth.oauth.registration import RedirectURI
-from loopback_auth.redirect.pages import BARE_HEADERS, STATUS, Page, render
-from loopback_auth.redirect.sockets import listen
+from loopback_auth.redirect.doorman import Doorman
+from loopback_auth.redirect.listener import Listener
+from loopback_auth.redirect.pages import STATUS, Page
+from loopback_auth.redirect.requests import Reply, Request
 from loopback_auth.secret import Secret
 
-LINE_LIMIT = 8190
-"""Bytes of a request line: a 4 KiB code and what stands beside it."""
-HEADER_LIMIT = 64 * 1024
-"""Bytes of one header: other programs leave cookies on `localhost`, which would cost us the code."""
+if TYPE_CHECKING:
+    from loopback_auth.redirect.http import HTTPServer
+
 LAST_PAGE_TIMEOUT = 1.0
 """Seconds the browser has to fetch the last page, once it was told where that is."""
-
-_muted = logging.getLogger("loopback_auth.redirect.muted")  # aiohttp logs the request line, and the code is in it
-_muted.disabled = True
 
 
 class Redirect:
@@ -46,34 +41,34 @@ class Redirect:
         """Whether it holds the cookie of this login's start page."""
         self.received_at = time.monotonic()
         self._clean_address = clean_address
-        self._response: asyncio.Future[web.Response] = asyncio.get_running_loop().create_future()
+        self._reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
     def answer(self, page: Page) -> None:
         """Send the browser to a clean address that shows `page`: no code stays in the address bar or the back list."""
-        if not self._response.done():
-            self._response.set_result(_bare(303, {"Location": self._clean_address(page)}))
+        if not self._reply.done():
+            self._reply.set_result(Reply.bare(303, Location=self._clean_address(page)))
 
     def reject(self) -> None:
         """Answer 400: not part of this login."""
-        if not self._response.done():
-            self._response.set_result(_page("rejected"))
+        if not self._reply.done():
+            self._reply.set_result(Reply.page("rejected"))
 
-    async def response(self) -> web.Response:
+    async def reply(self) -> Reply:
         """Wait for the answer."""
-        return await self._response
+        return await self._reply
 
 
 class LoopbackServer:
-    """Listens for one login. Made by `open`, which also ends it."""
+    """Answers for one login. Made by `open`, which also ends it."""
 
-    def __init__(self, redirect_uri: RedirectURI) -> None:
-        self.redirect_uri = redirect_uri
-        """With the port that was found, where any would do."""
-        self._nonce = secrets.token_urlsafe(16)
-        self._start_path = f"/start/{self._nonce}"
+    def __init__(self, listener: Listener, location: Secret) -> None:
+        self.redirect_uri = listener.redirect_uri
+        self.start_url = listener.start_url
+        self._start_path = listener.start_path
+        self._nonce = listener.nonce
         self._cookie_name = f"loopback-auth-{secrets.token_hex(8)}"  # all ports of a host share their cookies
         self._cookie = Secret(secrets.token_urlsafe(32))
-        self._start: Secret | Page = "used"
+        self._start: Secret | Page = location
         self._redirects: asyncio.Queue[Redirect] = asyncio.Queue()
         self._open: set[Redirect] = set()
         self._to_fetch: set[str] = set()
@@ -82,36 +77,28 @@ class LoopbackServer:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, redirect_uri: RedirectURI, tls: ssl.SSLContext | None = None) -> AsyncIterator[LoopbackServer]:
-        """Listen on the redirect URI, with `tls` for an https one; on leaving, let the answers under way finish.
+    async def open(
+        cls, listener: Listener, location: Secret, tls: ssl.SSLContext | None = None
+    ) -> AsyncIterator[LoopbackServer]:
+        """Answer on `listener`, with `tls` for an https redirect URI; the start page sends the browser to `location`.
 
-        Raises PortTaken, ConfigurationError.
+        On leaving, the answers under way are let finish. aiohttp is imported meanwhile, in a thread.
         """
-        sockets = listen(redirect_uri.host, redirect_uri.port)
-        server = cls(redirect_uri.at_port(sockets[0].getsockname()[1]))
-        runner = web.ServerRunner(_Server(server._handle), shutdown_timeout=LAST_PAGE_TIMEOUT)
+        server = cls(listener, location)
+        doorman = Doorman(server._first_reply)
+        loop = asyncio.get_running_loop()
+        servers = [await loop.create_server(doorman.meet, sock=each, ssl=tls) for each in listener.sockets]
+        handing_over = asyncio.create_task(_hand_over(doorman, server._answer))
         try:
-            await runner.setup()
-            for listening in sockets:
-                await web.SockSite(runner, listening, ssl_context=tls).start()
-            try:
-                yield server
-            finally:
-                for redirect in server._open:
-                    redirect.reject()
+            yield server
         finally:
-            await runner.cleanup()
-            for listening in sockets:
-                listening.close()
-
-    @property
-    def start_url(self) -> str:
-        """What the browser opens: the one-shot start page, on the redirect URI's own origin."""
-        return f"{self.redirect_uri.scheme}://{self.redirect_uri.authority}{self._start_path}"
-
-    def start_at(self, location: Secret) -> None:
-        """Let the start page send the browser to `location`, once."""
-        self._start = location
+            for each in servers:
+                each.close()
+            for redirect in server._open:
+                redirect.reject()
+            http = await handing_over
+            await http.end(LAST_PAGE_TIMEOUT)
+            doorman.close()
 
     def start_shows(self, page: Page) -> None:
         """Let the start page show `page` instead, if the browser has not been there yet."""
@@ -130,47 +117,53 @@ class LoopbackServer:
         except TimeoutError:
             return
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _answer(self, request: Request) -> Reply:
+        """Answer anything; a request that may be the redirect waits until its answer is known."""
+        reply = self._first_reply(request)
+        if reply is not None:
+            return reply
+        path, _, query = request.target.partition("?")
+        ours = self._cookie.matches(request.cookie(self._cookie_name))
+        redirect = Redirect(path, Secret(query), self._clean_address, from_our_browser=ours)
+        self._open.add(redirect)
+        try:
+            self._redirects.put_nowait(redirect)
+            return await redirect.reply()
+        finally:
+            self._open.discard(redirect)
+
+    def _first_reply(self, request: Request) -> Reply | None:
+        """Answer what needs no waiting; None for what may be the redirect."""
         if request.method != "GET":
-            return _bare(405, {"Allow": "GET"})
-        if request.headers.getall("Host", []) != [self.redirect_uri.authority]:  # a rebound name is not us
-            return _page("rejected")
-        if set(request.headers.getall("Origin", [])) - {"null"}:  # a script of another page, never a navigation
-            return _page("rejected")
-        if "prefetch" in request.headers.get("Sec-Purpose", "") or "prefetch" in request.headers.get("Purpose", ""):
-            return _bare(503)
-        path, _, query = request.raw_path.partition("?")
+            return Reply.bare(405, Allow="GET")
+        if request.every("host") != [self.redirect_uri.authority]:  # a rebound name is not us
+            return Reply.page("rejected")
+        if set(request.every("origin")) - {"null"}:  # a script of another page, never a navigation
+            return Reply.page("rejected")
+        if any("prefetch" in value for value in (*request.every("sec-purpose")[:1], *request.every("purpose")[:1])):
+            return Reply.bare(503)
+        path, _, query = request.target.partition("?")
         self._fetched(path)
         if path == self._start_path:
             return self._start_page()
         if (page := self._last_page(path)) is not None:
-            return self._with_cookie(_page(page), "gone", "; Max-Age=0")
+            return self._with_cookie(Reply.page(page), "gone", "; Max-Age=0")
         if path == self.redirect_uri.path or _may_hold_code(query):
-            ours = self._cookie.matches(request.cookies.get(self._cookie_name, ""))
-            redirect = Redirect(path, Secret(query), self._clean_address, from_our_browser=ours)
-            return await self._redirect(redirect)
-        return _bare(404)
+            return None
+        return Reply.bare(404)
 
-    def _start_page(self) -> web.StreamResponse:
+    def _start_page(self) -> Reply:
         start, self._start = self._start, "used"
         if isinstance(start, Secret):
-            return self._with_cookie(_bare(303, {"Location": start.reveal()}), self._cookie.reveal())
-        return _page(start)
+            return self._with_cookie(Reply.bare(303, Location=start.reveal()), self._cookie.reveal())
+        return Reply.page(start)
 
-    def _with_cookie(self, response: web.Response, value: str, expires: str = "") -> web.Response:
+    def _with_cookie(self, reply: Reply, value: str, expires: str = "") -> Reply:
         """Mark the browser that opened the start page: the mark comes back with the redirect, and no script sees it."""
         secure = "; Secure" if self.redirect_uri.scheme == "https" else ""
         cookie = f"{self._cookie_name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{expires}"
-        response.headers["Set-Cookie"] = cookie
-        return response
-
-    async def _redirect(self, redirect: Redirect) -> web.StreamResponse:
-        self._open.add(redirect)
-        try:
-            self._redirects.put_nowait(redirect)
-            return await redirect.response()
-        finally:
-            self._open.discard(redirect)
+        reply.headers["Set-Cookie"] = cookie
+        return reply
 
     def _clean_address(self, page: Page) -> str:
         address = f"/{self._nonce}/{page}"
@@ -195,41 +188,14 @@ def _may_hold_code(query: str) -> bool:
     return any(part.startswith(("code=", "error=")) for part in query.split("&"))
 
 
-def _bare(status: int, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, headers={**BARE_HEADERS, **(headers or {})})
+async def _hand_over(doorman: Doorman, answer: Callable[[Request], Awaitable[Reply]]) -> HTTPServer:
+    """Import aiohttp, while the doorman answers, and let it serve from then on."""
+    http = (await asyncio.to_thread(_import_http))(answer)
+    doorman.hand_over(http)
+    return http
 
 
-def _page(page: Page) -> web.Response:
-    body, headers = render(page)
-    return web.Response(status=STATUS[page], body=body, headers=headers)
+def _import_http() -> type[HTTPServer]:
+    from loopback_auth.redirect.http import HTTPServer
 
-
-class _Connection(web.RequestHandler):
-    """One connection, as aiohttp handles it, except for what it says about a request it cannot read."""
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer with the bare status: aiohttp's own text would repeat a piece of the request."""
-        response = _bare(status)
-        response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no log", and says otherwise
-            logger=_muted,
-            max_line_size=LINE_LIMIT,
-            max_field_size=HEADER_LIMIT,
-            max_headers=HEADER_LIMIT,
-            lingering_time=0,
-            keepalive_timeout=10,
-        )
+    return HTTPServer

@@ -12,7 +12,10 @@ from __future__ import annotations
 import os
 
 from loopback_auth import files
-from loopback_auth.errors import ConfigurationError, StoreUnsafe
+from loopback_auth.errors import StoreUnsafe
+from loopback_auth.store.head import account_folder
+from loopback_auth.store.head import tokens_path as tokens_path
+from loopback_auth.store.head import valid_name as valid_name
 from loopback_auth.store.record import parse, serialise
 from loopback_auth.text import printable
 
@@ -21,26 +24,6 @@ if TYPE_CHECKING:
     from loopback_auth.store.base import Account, Trouble
     from loopback_auth.store.journal import FileJournal
     from loopback_auth.store.lock import FileLock
-
-
-def tokens_path(accounts_folder: str, name: str) -> str:
-    """Return the file that holds an account's tokens. Raises ConfigurationError: no such name is allowed.
-
-    On the way of every `token`.
-    """
-    if not valid_name(name):
-        raise ConfigurationError(
-            f"{printable(name)} is not an account name", hint="1 to 64 letters, digits, dots, dashes, underscores"
-        )
-    return os.path.join(accounts_folder, name, "tokens")
-
-
-def valid_name(name: str) -> bool:
-    """Whether `name` is 1 to 64 of `A-Za-z0-9._-`, without a dot or a dash at its start: a folder is called so."""
-    return 0 < len(name) <= 64 and name[0] not in ".-" and all(character in _NAME_CHARACTERS for character in name)
-
-
-_NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
 class FileStore:
@@ -70,13 +53,13 @@ class FileStore:
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             raise StoreUnsafe(f"{printable(self._accounts)} cannot be looked at: {reason}") from error
-        return sorted(name for name in found if valid_name(name) and os.path.lexists(tokens_path(self._accounts, name)))
+        return sorted(name for name in found if valid_name(name) and os.path.lexists(self._path(name, "tokens")))
 
     def load(self, name: str) -> Account | None:
         """Return the account, None if there is none. Raises StoreUnsafe, StoreError."""
-        path = tokens_path(self._accounts, name)
+        path = self._path(name, "tokens")
         try:
-            files.check_folder(os.path.dirname(path))
+            files.check_folder(self._folder(name))
             content = files.read(path)
         except FileNotFoundError:
             return None
@@ -85,11 +68,11 @@ class FileStore:
     def save(self, account: Account) -> None:
         """Make the account durable: temporary file, fsync, rename, fsync of the folder. Raises StoreNotWritable."""
         self._make_folder(account.name)
-        files.replace(tokens_path(self._accounts, account.name), serialise(account))
+        files.replace(self._path(account.name, "tokens"), serialise(account))
 
     def remove(self, name: str) -> bool:
         """Remove all but the lock, for whoever waits on it. A login under way is left alone."""
-        was_there = files.remove(tokens_path(self._accounts, name))
+        was_there = files.remove(self._path(name, "tokens"))
         files.remove(self._path(name, "last-error"))
         for journal in self.login_journals(name):
             with journal:
@@ -116,7 +99,7 @@ class FileStore:
         """Return the journals of all logins that have not ended as they should, or have not ended; not yet opened."""
         from loopback_auth.store.journal import login_journals
 
-        return login_journals(os.path.dirname(tokens_path(self._accounts, name)))
+        return login_journals(self._folder(name))
 
     def trouble(self, name: str) -> Trouble | None:
         """Return what was noted last."""
@@ -136,13 +119,15 @@ class FileStore:
     def _journal(self, name: str, prefix: str) -> FileJournal:
         from loopback_auth.store.journal import FileJournal
 
-        folder = os.path.dirname(tokens_path(self._accounts, name))
-        return FileJournal(folder, prefix, allow_network=self._allow_network, mountinfo=self._mountinfo)
+        return FileJournal(self._folder(name), prefix, allow_network=self._allow_network, mountinfo=self._mountinfo)
+
+    def _folder(self, name: str) -> str:
+        return account_folder(self._accounts, name)
 
     def _path(self, name: str, file: str) -> str:
-        return os.path.join(os.path.dirname(tokens_path(self._accounts, name)), file)
+        return f"{self._folder(name)}{os.sep}{file}"
 
     def _make_folder(self, name: str) -> None:
-        folder = os.path.dirname(tokens_path(self._accounts, name))
+        folder = self._folder(name)
         files.make_folder(self._accounts)
         files.make_folder(folder)

@@ -197,7 +197,7 @@ class FileJournal:
     # -- within
 
     def _path(self, name: str) -> str:
-        return os.path.join(self._folder, self._prefix + name)
+        return f"{self._folder}{os.sep}{self._prefix}{name}"
 
     @contextlib.contextmanager
     def _not_overtaken(self) -> Iterator[None]:

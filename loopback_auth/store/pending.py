@@ -12,7 +12,7 @@ from loopback_auth.errors import LoginRequired, StoreError
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import SecretReference
-from loopback_auth.store.file import tokens_path
+from loopback_auth.store.head import account_folder
 from loopback_auth.store.record import parse_registration
 from loopback_auth.text import printable
 
@@ -33,9 +33,9 @@ class PendingLogin:
 
 def save(accounts_folder: str, name: str, pending: PendingLogin) -> None:
     """Keep a pending login in the place of an earlier one of this account. Raises StoreError."""
-    path = _path(accounts_folder, name)
+    folder = account_folder(accounts_folder, name)
     files.make_folder(accounts_folder)
-    files.make_folder(os.path.dirname(path))
+    files.make_folder(folder)
     members = {
         "format": _FORMAT,
         "registration": dataclasses.asdict(pending.registration),
@@ -45,7 +45,7 @@ def save(accounts_folder: str, name: str, pending: PendingLogin) -> None:
         "code_verifier": pending.code_verifier.reveal(),
         "expires_at": pending.expires_at,
     }
-    files.replace(path, json.dumps(members, indent=1).encode("ascii") + b"\n")
+    files.replace(_path(accounts_folder, name), json.dumps(members, indent=1).encode("ascii") + b"\n")
 
 
 def load(accounts_folder: str, name: str) -> PendingLogin:
@@ -81,4 +81,4 @@ def remove(accounts_folder: str, name: str) -> bool:
 
 
 def _path(accounts_folder: str, name: str) -> str:
-    return os.path.join(os.path.dirname(tokens_path(accounts_folder, name)), "login")
+    return os.path.join(account_folder(accounts_folder, name), "login")

@@ -1,6 +1,6 @@
 """The bytes an account is kept as: line 1 decides, line 2 is the access token, the rest is JSON.
 
-Line 1 is all that is needed to know whether line 2 may be used, without JSON:
+Line 1 is all that is needed to know whether line 2 may be used, without JSON, and `head.py` reads both:
 
     loopback-auth 1 EXPIRES_AT RECEIVED_AT BOOT_ID UPTIME RECEIVED_BY
 
@@ -12,13 +12,13 @@ Line 1 is all that is needed to know whether line 2 may be used, without JSON:
 
 Line 2 is empty where the access token is not one line of printable ASCII, or is not a Bearer token: it is in the JSON
 then. Members are only ever added to the JSON; one that is not known is kept out of the way, not an error.
-`head` is on the way of every `token`, so nothing heavy is imported at the top.
 """
 
 from __future__ import annotations
 
 from loopback_auth.clock import Moment
 from loopback_auth.errors import StoreError
+from loopback_auth.store.head import FORMAT, head
 from loopback_auth.text import printable
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from loopback_auth.oauth.registration import ClientRegistration
     from loopback_auth.store.base import Account, Trouble
 
-_FORMAT = "loopback-auth 1"
-_FAR = 1e12  # seconds: what is further away, or no number, was not written here
 _KINDS: dict[str, Any] = {
     "generation": int,
     "logged_in_at": int | float,
@@ -51,41 +49,6 @@ _TROUBLE_KINDS: dict[str, Any] = {
     "not_before": int | float | None,
 }
 """What the members of the JSON are, so that a file that was edited by hand is damaged here and nowhere later."""
-
-
-class Head:
-    """What line 1 says, and the access token of line 2 ("" where it cannot stand there)."""
-
-    __slots__ = ("access_token", "expires_at", "received", "received_by")
-
-    def __init__(self, expires_at: int | None, received: Moment, received_by: str, access_token: str) -> None:
-        self.expires_at = expires_at
-        self.received = received
-        self.received_by = received_by
-        self.access_token = access_token
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Head) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
-
-    __hash__ = None  # type: ignore[assignment]  # compared, never looked up
-
-
-def head(content: bytes) -> Head | None:
-    """Return the first two lines, None where they are not of this format: another version, sealed, damaged."""
-    try:
-        first, access_token, _ = content.split(b"\n", 2)
-        name, version, expires_at, received_at, boot_id, uptime, received_by = first.decode("ascii").split(" ")
-        received = Moment(float(received_at), boot_id, float(uptime))
-        if f"{name} {version}" != _FORMAT or not (abs(received.unix) < _FAR and abs(received.uptime) < _FAR):
-            return None
-        return Head(
-            None if expires_at == "-" else int(expires_at),
-            received,
-            received_by,
-            access_token.decode("ascii"),
-        )
-    except ValueError:
-        return None
 
 
 def serialise(account: Account) -> bytes:
@@ -114,7 +77,7 @@ def serialise(account: Account) -> bytes:
         "machine": account.machine,
     }
     expires_at = "-" if account.expires_at is None else account.expires_at
-    line = f"{_FORMAT} {expires_at} {received.unix:.3f} {received.boot_id} {received.uptime:.3f} {account.received_by}"
+    line = f"{FORMAT} {expires_at} {received.unix:.3f} {received.boot_id} {received.uptime:.3f} {account.received_by}"
     text = json.dumps(members, indent=1, ensure_ascii=True)
     return f"{line}\n{access_token if plain else ''}\n{text}\n".encode("ascii")
 

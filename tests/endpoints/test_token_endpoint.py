@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from loopback_auth.endpoints.connection import proxy_for, tls_context
+from loopback_auth.endpoints.connection import proxy_for
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
+from loopback_auth.endpoints.trust import tls_context
 from loopback_auth.errors import ConfigurationError, OutcomeUnknown, TokenEndpointUnreachable
 from loopback_auth.oauth.token import ANSWER_LIMIT, TokenRequest
 from loopback_auth.secret import Secret
@@ -177,8 +178,9 @@ async def test_cookies_are_neither_kept_nor_sent() -> None:
         async with TokenEndpoint.open(url) as endpoint:
             await endpoint.send(request(url))
             await endpoint.send(request(url))
-        assert bytes(server.connections[0]).count(b"POST ") == 2
-        assert b"cookie" not in bytes(server.connections[0]).lower()
+        sent = b"".join(bytes(each) for each in server.connections).lower()
+        assert sent.count(b"post ") == 2
+        assert b"cookie" not in sent
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -404,7 +406,7 @@ async def test_a_ca_file_that_is_none(tmp_path: Path, content: bytes | None, mes
 )
 def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:
     """`HTTPS_PROXY` for https, unless `NO_PROXY` excepts the host; http goes to this machine, without a proxy."""
-    assert proxy_for(url, environ) == proxy
+    assert proxy_for(url, None, environ) == proxy
 
 
 async def test_a_proxy_is_ignored_for_http_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,12 +464,22 @@ async def test_a_proxy_that_refuses(status: str, monkeypatch: pytest.MonkeyPatch
     assert error.hint == ("nothing was sent; look at HTTPS_PROXY and NO_PROXY",)
 
 
-@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "http://user:s3kr1t-@127.0.0.1:1", "nonsense", "http://[::1"])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:1", "http://user:s3kr1t-@127.0.0.1:1", "nonsense.invalid"])
 async def test_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy that nobody runs, or that is no URL: nothing was sent, and its password is not shown."""
+    """A proxy that nobody runs: nothing was sent, and its password is not shown."""
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     error = await unreachable("https://server.example/token")
     assert "s3kr1t" not in f"{error}{error.hint}{error.__cause__}"
+
+
+@pytest.mark.parametrize("proxy", ["http://[::1", "socks5://user:s3kr1t-@127.0.0.1:1", "http://a:99999"])
+async def test_a_proxy_that_is_no_url(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is no http or https URL is a configuration error, and its password is not shown."""
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    async with TokenEndpoint.open("https://server.example/token") as endpoint:
+        with pytest.raises(ConfigurationError) as caught:
+            await endpoint.connect()
+    assert "s3kr1t" not in f"{caught.value}{caught.value.hint}{caught.value.__cause__}"
 
 
 async def test_netrc_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,13 +175,17 @@ ANSWERS: dict[str, tuple[Callable[[], web.Response | None], int]] = {
 
 
 async def test_token_answers(program: Program) -> None:
-    """Whatever the token endpoint answers has its exit status, one error line, the page that it failed, one request."""
+    """Whatever the token endpoint answers has its exit status, one error line, the page that it failed, one request.
+
+    Where not one byte of an answer came the code is sent once more: nobody holds the tokens of the first.
+    """
 
     async def answer(name: str) -> int:
         async with StrictServer(answer=ANSWERS[name][0], secrets=program.secrets) as server:
             ended, page = await log_in_and_see(program, name, *server.flags)
         assert (page.status, page.title) == (502, "The login did not work"), name
-        assert len(server.token_requests) == len(ended.errors) == 1, name
+        assert len(ended.errors) == 1, name
+        assert len(server.token_requests) == (2 if name == "dropped" else 1), name
         return ended.status
 
     statuses = await few_at_a_time(map(answer, ANSWERS))

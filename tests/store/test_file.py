@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from loopback_auth.errors import ConfigurationError, StoreError, StoreNotWritable, StoreUnsafe
 from loopback_auth.secret import Secret
-from loopback_auth.store.file import FileStore, tokens_path, valid_name
+from loopback_auth.store.file import FileStore
+from loopback_auth.store.head import tokens_path, valid_name
 
 from . import planted
 from .accounts import account

@@ -13,7 +13,8 @@ from loopback_auth.clock import Moment
 from loopback_auth.errors import StoreError
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account
-from loopback_auth.store.record import Head, head, parse, serialise
+from loopback_auth.store.head import Head, head
+from loopback_auth.store.record import parse, serialise
 
 from .accounts import ACCESS, ACCOUNTS, BOOT, account
 

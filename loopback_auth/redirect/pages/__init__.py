@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from functools import cache
-from importlib.resources import files
+from pkgutil import get_data
 from typing import Literal
 
 Page = Literal["signed_in", "denied", "failed", "refused", "rejected", "used", "unreachable", "wrong_account"]
@@ -26,11 +26,9 @@ STATUS: dict[Page, int] = {
 @cache
 def render(page: Page) -> tuple[bytes, dict[str, str]]:
     """Return the page in UTF-8, in the frame that all share, and its headers: the style is allowed by its digest."""
-    folder = files(__name__)
-    style = folder.joinpath("style.css").read_text("utf-8")
-    content = folder.joinpath(f"{page}.html").read_text("utf-8")
+    style, content = _file("style.css"), _file(f"{page}.html")
     title = content.partition("<h1>")[2].partition("</h1>")[0]
-    html = folder.joinpath("frame.html").read_text("utf-8").replace("/* style.css */", style)
+    html = _file("frame.html").replace("/* style.css */", style)
     html = html.replace("<!-- title -->", title).replace("<!-- content -->\n", content)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
     policy = (
@@ -42,6 +40,10 @@ def render(page: Page) -> tuple[bytes, dict[str, str]]:
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": policy,
     }
+
+
+def _file(name: str) -> str:
+    return (get_data(__name__, name) or b"").decode()
 
 
 BARE_HEADERS = {

@@ -1,0 +1,72 @@
+"""How a login begins: the store is proven, the port is ours, the browser is on its way.
+
+Whatever takes long to import, asyncio included, is imported after that: browsers take long to start.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from loopback_auth import clock
+from loopback_auth.errors import StoreNotWritable, WrongAccount
+from loopback_auth.grant import Grant, intent_of
+from loopback_auth.oauth.registration import parse_redirect_uri
+from loopback_auth.oauth.token import tokens_in
+from loopback_auth.redirect.browser import open_browser
+from loopback_auth.redirect.listener import Listener
+from loopback_auth.store.base import Journal, Store
+
+DEFAULT_TIMEOUT = 300.0
+"""Seconds a person has to log in and click Allow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A login that waits for its browser; the kernel lets that wait until somebody answers."""
+
+    grant: Grant
+    store: Store
+    journal: Journal
+    listener: Listener
+    opened: subprocess.Popen[bytes] | str | None
+    """The browser's process where there is one, or in words why no browser was opened."""
+
+
+@contextmanager
+def begin(
+    grant: Grant,
+    store: Store,
+    browser: Callable[[str], subprocess.Popen[bytes] | str | None] = open_browser,
+    now: Callable[[], clock.Moment] = clock.now,
+) -> Iterator[Beginning]:
+    """Begin a login; it must be completed, or given up, while this lasts.
+
+    Raises StoreError, PortTaken, ConfigurationError: before the browser opens.
+    """
+    with (
+        journal_of(grant, store, now) as journal,
+        Listener.open(parse_redirect_uri(grant.registration.redirect_uri)) as listener,
+    ):
+        yield Beginning(grant, store, journal, listener, browser(listener.start_url))
+
+
+@contextmanager
+def journal_of(grant: Grant, store: Store, now: Callable[[], clock.Moment]) -> Iterator[Journal]:
+    """Prove the store and make it durable that this login is under way, before a person does anything for it.
+
+    Where its tokens came and could not be stored, the journal stays for the next command; else it is cleared. It is the
+    login's own: a person who takes five minutes stands in no refresh's way. Raises StoreError.
+    """
+    with store.login_journal(grant.account) as journal:
+        journal.prove()
+        journal.arm(intent_of(grant, now()))
+        try:
+            yield journal
+        except BaseException as error:
+            if isinstance(error, WrongAccount) or tokens_in(journal.answer) is None:
+                with suppress(StoreNotWritable):
+                    journal.clear()
+            raise

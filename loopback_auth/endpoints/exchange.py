@@ -1,0 +1,112 @@
+"""The exchange on the wire: one request on a connection that is there, and what comes back, by aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.tracing import Trace
+
+from loopback_auth.endpoints.connection import IdleConnection
+from loopback_auth.errors import OutcomeUnknown
+from loopback_auth.oauth.token import ANSWER_LIMIT, TokenAnswer, TokenRequest
+
+
+class Exchange:
+    """One request and its answer, and how far it got: that decides whether something may have been spent."""
+
+    def __init__(self, connection: Callable[[], Awaitable[IdleConnection]]) -> None:
+        """`connection` returns what the request goes out on; where it raises, nothing is sent."""
+        self.connection = connection
+        self.connected = False
+        self.sent_at: float | None = None
+        """By `time.monotonic`."""
+        self.heard = False
+        """Whether a byte of the answer came."""
+
+    async def send(self, request: TokenRequest, stage: Callable[[bytes], None], timeout: float) -> TokenAnswer:
+        """Send `request`, once, and return the answer. Raises what `connection` raises, and OutcomeUnknown."""
+        async with aiohttp.ClientSession(
+            connector=_Connector(self),
+            timeout=aiohttp.ClientTimeout(total=timeout),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_tracing(self)],
+            trust_env=False,
+            auto_decompress=False,  # kept as it came
+        ) as session:
+            try:
+                async with session.post(
+                    request.url,
+                    data=request.body.reveal().encode("ascii"),
+                    headers=request.headers,
+                    allow_redirects=False,
+                ) as response:
+                    body = await _read(response, stage)
+                    return TokenAnswer(
+                        status=response.status,
+                        body=body,
+                        content_type=response.headers.get("Content-Type", ""),
+                        retry_after=response.headers.get("Retry-After"),
+                    )
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
+                raise OutcomeUnknown(f"the request reached the token endpoint, and then {how}") from error
+
+
+class _Connector(aiohttp.BaseConnector):
+    """Hands aiohttp a connection that was made before."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+
+    async def _create_connection(
+        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
+        connection = await self._exchange.connection()
+        protocol = _Listening(self._loop, self._exchange)
+        connection.transport.set_protocol(protocol)
+        protocol.connection_made(connection.transport)
+        self._exchange.connected = True
+        return protocol
+
+
+class _Listening(ResponseHandler):
+    """aiohttp's reader of answers, and whether it heard anything."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, exchange: Exchange) -> None:
+        super().__init__(loop)
+        self._exchange = exchange
+
+    def data_received(self, data: bytes) -> None:
+        self._exchange.heard = True
+        super().data_received(data)
+
+
+def _tracing(exchange: Exchange) -> aiohttp.TraceConfig:
+    async def written(*_event: object) -> None:
+        exchange.sent_at = time.monotonic()
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(written)
+    return tracing
+
+
+async def _read(response: aiohttp.ClientResponse, stage: Callable[[bytes], None]) -> bytes:
+    """Read the body up to the limit. A broken answer is kept as far as it came: it may hold the tokens."""
+    body = bytearray()
+    try:
+        while len(body) < ANSWER_LIMIT:
+            piece = await response.content.read(ANSWER_LIMIT - len(body))
+            if not piece:
+                break
+            stage(piece)
+            body += piece
+    except (TimeoutError, aiohttp.ClientError):
+        if not body:
+            raise
+    return bytes(body)

@@ -1,0 +1,92 @@
+"""Whom a new connection meets first: the start page is answered at once, all else waits until aiohttp is imported.
+
+Browsers also open connections on which they say nothing for a while; nobody waits for those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from loopback_auth.redirect.requests import Reply, Request
+
+_HEAD_LIMIT = 256 * 1024
+"""Bytes that are kept for aiohttp, which has limits of its own; after that the sender waits."""
+
+
+class Doorman:
+    """Makes the protocol of each new connection, and keeps those that wait."""
+
+    def __init__(self, first_reply: Callable[[Request], Reply | None]) -> None:
+        """`first_reply` answers what needs no waiting, and returns None for all else."""
+        self.first_reply = first_reply
+        self._serve: Callable[[], asyncio.Protocol] | None = None
+        self._waiting: set[_Visitor] = set()
+
+    def meet(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        if self._serve is not None:
+            return self._serve()
+        visitor = _Visitor(self)
+        self._waiting.add(visitor)
+        return visitor
+
+    def hand_over(self, serve: Callable[[], asyncio.Protocol]) -> None:
+        """Let all that wait, and all that come from now on, be served by the protocols that `serve` makes."""
+        self._serve = serve
+        for visitor in list(self._waiting):
+            visitor.hand_over(serve())
+
+    def forget(self, visitor: _Visitor) -> None:
+        """Know of it no longer."""
+        self._waiting.discard(visitor)
+
+    def close(self) -> None:
+        """End what still waits."""
+        for visitor in list(self._waiting):
+            visitor.end()
+
+
+class _Visitor(asyncio.Protocol):
+    """A connection before aiohttp serves it: what came is kept, and at most one request is answered."""
+
+    def __init__(self, doorman: Doorman) -> None:
+        self._doorman = doorman
+        self._transport: asyncio.Transport | None = None
+        self._came = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (TCP or TLS, never datagrams)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None  # noqa: S101 (data comes on a connection)
+        self._came += data
+        if len(self._came) > _HEAD_LIMIT:
+            self._transport.pause_reading()
+        request = Request.parse(self._came)
+        reply = self._doorman.first_reply(request) if request else None
+        if request is not None and reply is not None:
+            self._came = b""
+            self._transport.write(reply.wire())
+            if not request.keeps_alive:
+                self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._doorman.forget(self)
+
+    def hand_over(self, protocol: asyncio.Protocol) -> None:
+        """Let `protocol` go on as if it had met the connection first."""
+        self._doorman.forget(self)
+        if self._transport is None or self._transport.is_closing():  # None: TLS is still being made
+            return
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        if self._came:
+            protocol.data_received(self._came)
+        self._transport.resume_reading()
+
+    def end(self) -> None:
+        """Close the connection."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,72 @@
+"""HTTP for the loopback server, by aiohttp: parsing, limits, keep-alive. What is answered is decided elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from loopback_auth.redirect.requests import Reply, Request
+
+LINE_LIMIT = 8190
+"""Bytes of a request line: a 4 KiB code and what stands beside it."""
+HEADER_LIMIT = 64 * 1024
+"""Bytes of one header: other programs leave cookies on `localhost`, which would cost us the code."""
+
+_muted = logging.getLogger("loopback_auth.redirect.muted")  # aiohttp logs the request line, and the code is in it
+_muted.disabled = True
+
+
+class HTTPServer(web.Server):
+    """Makes the protocols that serve the connections, and ends them."""
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Reply]]) -> None:
+        """`answer` is asked once for each request, and may take its time."""
+
+        async def handle(request: web.BaseRequest) -> web.Response:
+            headers = {name.lower(): request.headers.getall(name) for name in request.headers}
+            return _response(await answer(Request(request.method, request.raw_path, headers)))
+
+        super().__init__(handle)
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of one connection."""
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no log", and says otherwise
+            logger=_muted,
+            max_line_size=LINE_LIMIT,
+            max_field_size=HEADER_LIMIT,
+            max_headers=HEADER_LIMIT,
+            lingering_time=0,
+            keepalive_timeout=10,
+        )
+
+    async def end(self, timeout: float) -> None:
+        """Close the connections: idle ones at once, those with an answer under way when it is out, or in time."""
+        await asyncio.sleep(0)  # a request that has come is answered
+        self.pre_shutdown()
+        await self.shutdown(timeout)
+
+
+class _Connection(web.RequestHandler):
+    """One connection, as aiohttp handles it, except for what it says about a request it cannot read."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer with the bare status: aiohttp's own text would repeat a piece of the request."""
+        response = _response(Reply.bare(status))
+        response.force_close()
+        return response
+
+
+def _response(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
