@@ -7,6 +7,7 @@ import base64
 import os
 import socket
 import ssl
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -28,6 +29,7 @@ class IdleConnection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.made_at = time.monotonic()
 
     @property
     def is_open(self) -> bool:

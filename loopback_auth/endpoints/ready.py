@@ -28,8 +28,18 @@ UNACKNOWLEDGED = 0.8
 class ReadyConnection:
     """Keeps a connection ready until it is taken."""
 
-    def __init__(self, connect: Callable[[], Awaitable[IdleConnection]]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[IdleConnection]],
+        *,
+        oldest: float = OLDEST,
+        youngest: float = YOUNGEST,
+        limit: int = LIMIT,
+    ) -> None:
         self._connect = connect
+        self._oldest = oldest
+        self._youngest = youngest
+        self._limit = limit
         self._current: IdleConnection | None = None
         self._making: asyncio.Task[IdleConnection] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -45,19 +55,20 @@ class ReadyConnection:
         self._keeping = asyncio.current_task()
         self._current = current = await self._fresh()
         self.made.set_result(None)
-        oldest = OLDEST
-        for _ in range(LIMIT - 1):
+        oldest = self._oldest
+        for _ in range(self._limit - 1):
             current.give_up_after(UNACKNOWLEDGED)
             lived = await _life(current, oldest)
             if lived is not None:
-                oldest = min(oldest, max(lived * SHARE_OF_LIFE, YOUNGEST))
-                await asyncio.sleep(max(YOUNGEST - lived, 0))
+                oldest = min(oldest, max(lived * SHARE_OF_LIFE, self._youngest))
+                await asyncio.sleep(max(self._youngest - lived, 0))
             try:
-                self._current = await self._fresh()
+                fresh = await self._fresh()
             except TokenEndpointUnreachable:  # for the moment: whoever sends tries again, and says so
+                await asyncio.sleep(self._oldest)
                 continue
             current.transport.close()
-            current = self._current
+            self._current = current = fresh
 
     async def take(self) -> IdleConnection:
         """Hand over a connection: the ready one, else the one that is being made, else a new one."""
@@ -70,11 +81,13 @@ class ReadyConnection:
 
     def close(self) -> None:
         """Let go of all that was not taken."""
-        for task in (self._keeping, self._making):
-            if task is not None:
-                task.cancel()
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self._current is not None:
             self._current.transport.abort()
+        if self._making is not None:
+            self._making.add_done_callback(_abort)
+            self._making.cancel()
 
     async def _fresh(self) -> IdleConnection:
         making = self._making = self._making or asyncio.create_task(_run(self._connect))
@@ -89,8 +102,13 @@ async def _run(connect: Callable[[], Awaitable[IdleConnection]]) -> IdleConnecti
     return await connect()
 
 
+def _abort(making: asyncio.Task[IdleConnection]) -> None:
+    if not making.cancelled() and making.exception() is None:
+        making.result().transport.abort()
+
+
 async def _life(connection: IdleConnection, oldest: float) -> float | None:
-    """Wait until the connection is closed, and return how many seconds that took; None after `oldest` of them."""
-    began = time.monotonic()
-    done, _ = await asyncio.wait({connection.closed}, timeout=oldest)
-    return time.monotonic() - began if done else None
+    """Wait until the connection is closed, and return for how many seconds it was open; None once it is `oldest`."""
+    left = connection.made_at + oldest - time.monotonic()
+    done, _ = await asyncio.wait({connection.closed}, timeout=max(left, 0))
+    return time.monotonic() - connection.made_at if done else None

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from loopback_auth.endpoints.connection import Destination, IdleConnection, proxy_for
 from loopback_auth.endpoints.ready import ReadyConnection
-from loopback_auth.endpoints.trust import tls_context
+from loopback_auth.endpoints.trust import check_ca_file, tls_context
 from loopback_auth.errors import OutcomeUnknown, TokenEndpointUnreachable
 from loopback_auth.oauth.registration import is_loopback
 from loopback_auth.oauth.token import TokenAnswer, TokenRequest
@@ -59,6 +59,8 @@ class TokenEndpoint:
 
         `proxy` is the configured one; what the environment names goes before it.
         """
+        if ca_file is not None:
+            check_ca_file(ca_file)
         tls = await _in_a_thread(lambda: tls_context(ca_file)) if url.startswith("https:") else None
         endpoint = cls(Destination(url, tls, proxy_for(url, proxy)), connect_timeout, total_timeout)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ class Listener:
 
     sockets: list[socket.socket]
     redirect_uri: RedirectURI
-    nonce: str = field(default_factory=lambda: os.urandom(16).hex())
+    nonce: str = field(default_factory=lambda: urlsafe_b64encode(os.urandom(16)).decode().rstrip("="))
     """Part of the addresses that only this login's browser is told."""
 
     @classmethod

@@ -1,0 +1,185 @@
+"""The doorman: the start page before aiohttp is there, and everything else once it is."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loopback_auth.redirect.certificate import own_leaf, server_context
+from loopback_auth.redirect.doorman import Doorman
+from loopback_auth.redirect.http import HTTPServer
+from loopback_auth.redirect.requests import Reply, Request
+
+START = b"GET /start HTTP/1.1\r\nHost: localhost\r\n\r\n"
+OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+async def answer(request: Request) -> Reply:
+    return Reply.bare(418, Location=request.target)
+
+
+def first(request: Request) -> Reply | None:
+    return Reply.bare(303, Location="https://server.example/") if request.target == "/start" else None
+
+
+class House:
+    """A doorman at a port, without the server behind it until `arrive`."""
+
+    def __init__(self, doorman: Doorman, port: int, tls: ssl.SSLContext | None) -> None:
+        self.doorman = doorman
+        self._port = port
+        self._tls = tls
+
+    async def visit(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        name = "localhost" if self._tls else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._tls, server_hostname=name)
+        writer.write(sent)
+        await asyncio.sleep(0.02)
+        return reader, writer
+
+    def arrive(self) -> HTTPServer:
+        http = HTTPServer(answer)
+        self.doorman.hand_over(http)
+        return http
+
+
+@asynccontextmanager
+async def house(folder: Path, *, tls: bool = False) -> AsyncIterator[House]:
+    doorman = Doorman(first)
+    context = client = None
+    if tls:
+        pem, _ = own_leaf(folder)
+        context, client = server_context(pem, pem), ssl.create_default_context(cafile=str(pem))
+    server = await asyncio.get_running_loop().create_server(doorman.meet, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield House(doorman, server.sockets[0].getsockname()[1], client)
+        doorman.close()
+    await asyncio.sleep(0.02)
+
+
+async def head(reader: asyncio.StreamReader) -> tuple[int, str]:
+    text = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).decode()
+    return int(text.split()[1]), text.partition("Location: ")[2].split("\r\n")[0]
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_the_start_page_is_answered_at_once(tmp_path: Path, tls: bool) -> None:
+    """The start page needs no aiohttp; the next request on the same connection waits for it and is then answered."""
+    async with house(tmp_path, tls=tls) as at:
+        reader, writer = await at.visit(START)
+        assert await head(reader) == (303, "https://server.example/")
+        writer.write(OTHER)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.1)
+        http = at.arrive()
+        assert await head(reader) == (418, "/other")
+        writer.write(START)
+        assert await head(reader) == (418, "/start")
+        writer.close()
+        await http.end(1)
+
+
+async def test_all_who_wait_are_served(tmp_path: Path) -> None:
+    """Whole requests, halves, silence, and those who come later: all meet aiohttp."""
+    async with house(tmp_path) as at:
+        whole, half, silent = await at.visit(OTHER), await at.visit(OTHER[:10]), await at.visit()
+        http = at.arrive()
+        assert await head(whole[0]) == (418, "/other")
+        half[1].write(OTHER[10:])
+        assert await head(half[0]) == (418, "/other")
+        silent[1].write(OTHER)
+        assert await head(silent[0]) == (418, "/other")
+        later = await at.visit(OTHER)
+        assert await head(later[0]) == (418, "/other")
+        for _, writer in (whole, half, silent, later):
+            writer.close()
+        await http.end(1)
+
+
+async def test_a_start_page_in_two_pieces(tmp_path: Path) -> None:
+    """A request that comes in pieces is answered when it is whole."""
+    async with house(tmp_path) as at:
+        reader, writer = await at.visit(START[:-1])
+        writer.write(START[-1:])
+        assert (await head(reader))[0] == 303
+        writer.close()
+
+
+async def test_connection_close_is_heeded(tmp_path: Path) -> None:
+    """Who asks for the end of the connection gets it."""
+    async with house(tmp_path) as at:
+        reader, writer = await at.visit(START.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 303 See Other\r\n")
+        writer.close()
+
+
+async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
+    """A connection that ended while it waited costs nothing later; one that comes without end is made to wait."""
+    async with house(tmp_path) as at:
+        _, gone = await at.visit(OTHER)
+        gone.close()
+        _, endless = await at.visit()
+        endless.write(b"x" * (16 * 1024 * 1024))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(endless.drain(), 0.3)
+        http = at.arrive()
+        endless.transport.abort()
+        await http.end(1)
+
+
+async def test_those_who_wait_at_the_end_are_let_go(tmp_path: Path) -> None:
+    """When the login is over, nobody is kept."""
+    async with house(tmp_path) as at:
+        reader, writer = await at.visit(OTHER)
+        at.doorman.close()
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), 5)
+        writer.close()
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_request_or_none(came: bytes) -> None:
+    """Whatever comes is a request, or it is none; no exception gets out."""
+    Request.parse(came)
+    Request.parse(b"GET / HTTP/1.1\r\n" + came + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "came",
+    [
+        START[:-2],
+        START + b"x",
+        START.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        START.replace(b"HTTP/1.1", b"HTTP/2"),
+        START.replace(b"GET ", b"GET  "),
+        START.replace(b"Host:", b"Host"),
+        START.replace(b"Host:", b"Ho st:"),
+        START.replace(b"Host:", b" Host:"),
+        START.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
+        START.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ],
+)
+def test_what_is_not_written_as_browsers_do_is_left_to_aiohttp(came: bytes) -> None:
+    """Anything unusual waits for the real parser."""
+    assert Request.parse(came) is None
+
+
+def test_a_request() -> None:
+    """Method, target and headers, as they came; a header may stand there twice."""
+    request = Request.parse(b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a:\t2 \r\nCookie: a=1; b=2; a=3\r\n\r\n")
+    assert request is not None
+    assert (request.method, request.target) == ("GET", "/a?b=c")
+    assert (request.every("x-a"), request.every("origin")) == (["1", "2"], [])
+    assert (request.cookie("a"), request.cookie("b"), request.cookie("c")) == ("1", "2", "")
+
+
+def test_a_reply() -> None:
+    """The bytes of an answer, its length included."""
+    assert Reply(404, {"A": "b"}, b"body").wire() == b"HTTP/1.1 404 Not Found\r\nA: b\r\nContent-Length: 4\r\n\r\nbody"
