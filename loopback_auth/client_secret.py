@@ -13,7 +13,7 @@ from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.redirect.browser import SECRET_VARIABLES
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import SecretReference
-from loopback_auth.store.file import valid_name
+from loopback_auth.store.head import valid_name
 from loopback_auth.text import printable
 
 VARIABLE = "LOOPBACK_AUTH_CLIENT_SECRET"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
+from functools import cache
 
 
+@cache
 def identity() -> str | None:
     """Return 32 hex digits that name this machine and no other; None where it has no name.
 
     The system's own id is not to be shown around (machine-id(5)), so it is hashed.
     """
+    import hashlib  # 3 ms, which a browser need not wait for
+
     own = _own_id().strip()
     return hashlib.sha256(f"loopback-auth\0{own}".encode()).hexdigest()[:32] if own else None
 

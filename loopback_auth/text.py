@@ -11,7 +11,10 @@ def printable(text: object, limit: int = LIMIT) -> str:
 
     Backslashes stay as they are: the result is for reading, not for decoding. Never raises.
     """
-    shown = "".join(map(_shown, str(text)[: limit + 1]))
+    shown = str(text)
+    if len(shown) <= limit and shown.isascii() and shown.isprintable():
+        return shown
+    shown = "".join(map(_shown, shown[: limit + 1]))
     return shown if len(shown) <= limit else shown[: limit - 3] + "..."
 
 

@@ -18,7 +18,7 @@ from loopback_auth import background, folders
 from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.oauth.servers import SANDBOX
-from loopback_auth.redirect.sockets import who_holds
+from loopback_auth.redirect.holder import who_holds
 from loopback_auth.store.base import Store
 
 SERVER_HEADER = b"Server: loopback-auth-sandbox"

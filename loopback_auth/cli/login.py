@@ -6,7 +6,6 @@ import os
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +13,7 @@ import click
 from loopback_auth import client_secret as secrets
 from loopback_auth import clock, config, folders
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
-from loopback_auth.cli import options, report, setup, signals, voice
+from loopback_auth.cli import options, setup, signals, voice
 from loopback_auth.endpoints.trust import check_ca_file
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
 from loopback_auth.grant import Grant, to_adopt
@@ -262,6 +261,8 @@ def _certificate(registration: ClientRegistration, flags: dict[str, Any]) -> _Ce
         return None
     if private_key and not own:
         raise ConfigurationError("--private-key needs --certificate")
+    from pathlib import Path
+
     from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint  # and ssl
 
     if own:
@@ -281,6 +282,8 @@ def _no_browser(_url: str) -> str:
 
 
 def _logged_in_already(account: Account, store: Store, flags: dict[str, Any]) -> None:
+    from loopback_auth.cli import report  # not before a browser is told
+
     if not flags["quiet"]:
         left = seconds_left(account, clock.now())
         known = "" if left is None else f", its access token is good for {report.in_words(left)}"
@@ -290,6 +293,8 @@ def _logged_in_already(account: Account, store: Store, flags: dict[str, Any]) ->
 
 
 def _result(account: Account, store: Store, flags: dict[str, Any]) -> None:
+    from loopback_auth.cli import report  # not before a browser is told
+
     if not flags["quiet"]:
         who = report.company_words(account)
         done = voice.good(f"Logged in to {who}" if who else "Logged in")
@@ -319,5 +324,7 @@ def _print_token(account: Account, flags: dict[str, Any]) -> None:
 
 
 def _print_json(account: Account, store: Store, flags: dict[str, Any]) -> None:
+    from loopback_auth.cli import report  # not before a browser is told
+
     if flags["as_json"]:
         report.print_account(account, store)

@@ -11,7 +11,7 @@ import click
 
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError
 from loopback_auth.secret import Secret
-from loopback_auth.store.file import tokens_path
+from loopback_auth.store.head import tokens_path
 from loopback_auth.text import printable
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

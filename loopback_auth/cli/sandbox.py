@@ -16,7 +16,7 @@ from loopback_auth import config
 from loopback_auth.cli import embedded, options, signals, voice
 from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.servers import SANDBOX_PORT
-from loopback_auth.redirect.sockets import who_holds
+from loopback_auth.redirect.holder import who_holds
 from loopback_auth.sandbox import (
     FAULTS,
     Fault,

@@ -8,12 +8,13 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from aiohappyeyeballs import start_connection
 
+from loopback_auth.endpoints.trust import tls_context
 from loopback_auth.errors import ConfigurationError, TokenEndpointUnreachable
 from loopback_auth.text import printable
 
@@ -64,8 +65,8 @@ class Destination:
     """Where to connect to: `url`'s host, through `proxy` if there is one."""
 
     url: str
-    tls: ssl.SSLContext | None
-    """For an https `url`."""
+    tls: Callable[[], Awaitable[ssl.SSLContext]]
+    """Called for an https `url`, once TCP is there: to read the certificates takes 20 ms."""
     proxy: str | None = field(default=None, repr=False)
     """May hold a password."""
 
@@ -86,7 +87,7 @@ class Destination:
         tunnel = await _tunnel(self.proxy, url)
         connection = IdleConnection()
         transport = await asyncio.get_running_loop().start_tls(
-            tunnel, connection, self.tls or ssl.create_default_context(), server_hostname=url.hostname
+            tunnel, connection, await self.tls(), server_hostname=url.hostname
         )
         if transport is None:
             raise ConnectionResetError
@@ -129,7 +130,7 @@ def why_unreachable(error: OSError, url: str) -> TokenEndpointUnreachable:
     return TokenEndpointUnreachable(f"{host} cannot be reached: {reason}", hint=hints)
 
 
-async def _open(url: SplitResult, tls: ssl.SSLContext | None) -> IdleConnection:
+async def _open(url: SplitResult, tls: Callable[[], Awaitable[ssl.SSLContext]]) -> IdleConnection:
     loop = asyncio.get_running_loop()
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
@@ -137,8 +138,12 @@ async def _open(url: SplitResult, tls: ssl.SSLContext | None) -> IdleConnection:
     except socket.gaierror:  # a name: it may take seconds to look that up
         addresses = await loop.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)
     connected = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
-    name = url.hostname if tls else None
-    _, connection = await loop.create_connection(IdleConnection, sock=connected, ssl=tls, server_hostname=name)
+    try:
+        context, name = (await tls(), url.hostname) if url.scheme == "https" else (None, None)
+    except BaseException:
+        connected.close()
+        raise
+    _, connection = await loop.create_connection(IdleConnection, sock=connected, ssl=context, server_hostname=name)
     return connection
 
 
@@ -169,9 +174,8 @@ class _ConnectAnswer(asyncio.Protocol):
 async def _tunnel(proxy: str, url: SplitResult) -> asyncio.Transport:
     """Return a connection to the host of `url` that the proxy has made. Raises _ProxyFailedError."""
     parts = _proxy_parts(proxy)
-    tls = ssl.create_default_context() if parts.scheme == "https" else None
     try:
-        transport = (await _open(parts, tls)).transport
+        transport = (await _open(parts, _default_tls)).transport
     except OSError as error:
         raise _ProxyFailedError from error
     answer = _ConnectAnswer()
@@ -186,6 +190,10 @@ async def _tunnel(proxy: str, url: SplitResult) -> asyncio.Transport:
         transport.abort()
         raise _ProxyFailedError
     return transport
+
+
+async def _default_tls() -> ssl.SSLContext:
+    return await asyncio.to_thread(tls_context, None)
 
 
 def _proxy_parts(proxy: str) -> SplitResult:

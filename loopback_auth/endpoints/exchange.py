@@ -22,7 +22,8 @@ class Exchange:
     def __init__(self, connection: Callable[[], Awaitable[IdleConnection]]) -> None:
         """`connection` returns what the request goes out on; where it raises, nothing is sent."""
         self.connection = connection
-        self.connected = False
+        self.transport: asyncio.Transport | None = None
+        """What the request went out on; None as long as nothing can have been spent."""
         self.sent_at: float | None = None
         """By `time.monotonic`."""
         self.heard = False
@@ -55,6 +56,9 @@ class Exchange:
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
                 raise OutcomeUnknown(f"the request reached the token endpoint, and then {how}") from error
+            finally:
+                if self.transport is not None:
+                    self.transport.abort()  # an end in good order would take TLS another round trip
 
 
 class _Connector(aiohttp.BaseConnector):
@@ -71,7 +75,7 @@ class _Connector(aiohttp.BaseConnector):
         protocol = _Listening(self._loop, self._exchange)
         connection.transport.set_protocol(protocol)
         protocol.connection_made(connection.transport)
-        self._exchange.connected = True
+        self._exchange.transport = connection.transport
         return protocol
 
 

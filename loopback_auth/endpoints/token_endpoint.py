@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from loopback_auth.endpoints.connection import Destination, IdleConnection, proxy_for
@@ -35,12 +35,15 @@ _T = TypeVar("_T")
 class TokenEndpoint:
     """One token endpoint and the connection to it. Made by `open`, which also closes it."""
 
-    def __init__(self, destination: Destination, connect_timeout: float, total_timeout: float) -> None:
-        self._destination = destination
+    def __init__(
+        self, url: str, ca_file: str | None, proxy: str | None, connect_timeout: float, total_timeout: float
+    ) -> None:
+        self._url = url
+        self._destination = Destination(url, _Once(lambda: tls_context(ca_file)), proxy_for(url, proxy))
         self._connect_timeout = connect_timeout
         self._total_timeout = total_timeout
         self._ready = ReadyConnection(self._connect)
-        self._importing = asyncio.create_task(_in_a_thread(_import_exchange))
+        self._exchange = _Once(_import_exchange)
         self.sent_at: float | None = None
         """When the last request was written, by `time.monotonic`."""
 
@@ -61,16 +64,16 @@ class TokenEndpoint:
         """
         if ca_file is not None:
             check_ca_file(ca_file)
-        tls = await _in_a_thread(lambda: tls_context(ca_file)) if url.startswith("https:") else None
-        endpoint = cls(Destination(url, tls, proxy_for(url, proxy)), connect_timeout, total_timeout)
+        endpoint = cls(url, ca_file, proxy, connect_timeout, total_timeout)
         try:
             yield endpoint
         finally:
             endpoint._ready.close()
-            await asyncio.wait({endpoint._importing})
+            await endpoint._exchange.end()
 
     async def connect(self) -> None:
-        """Make the connection and hold it; nothing is sent on it. Raises TokenEndpointUnreachable."""
+        """Make the connection and hold it. Raises TokenEndpointUnreachable, ConfigurationError (the CA file, the proxy)."""
+        self._exchange.begin()
         await self._ready.make()
 
     @asynccontextmanager
@@ -81,8 +84,9 @@ class TokenEndpoint:
         refuses is known at once, and waited for: then the start page says so.
         """
         connecting = asyncio.create_task(self._ready.keep())
+        self._ready.made.add_done_callback(lambda _: self._exchange.begin())  # not while a browser waits for a page
         try:
-            if is_loopback(urlsplit(self._destination.url).hostname or ""):
+            if is_loopback(urlsplit(self._url).hostname or ""):
                 either: set[asyncio.Future[None]] = {connecting, self._ready.made}
                 await asyncio.wait(either, timeout=LOCAL_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
             yield connecting
@@ -103,7 +107,7 @@ class TokenEndpoint:
         whose tokens nobody can hold then. Raises TokenEndpointUnreachable if no connection came about (nothing was
         sent), and OutcomeUnknown if the request left, or may have left, and no answer came.
         """
-        exchange_on = await asyncio.shield(self._importing)
+        exchange_on = await self._exchange()
         self.sent_at = None
         first = exchange_on(self._ready.take)
         try:
@@ -129,9 +133,26 @@ def _import_exchange() -> type[Exchange]:
     return Exchange
 
 
-async def _in_a_thread(work: Callable[[], _T]) -> _T:
-    """Let the loop go on meanwhile; at the interpreter's end there are no more threads, and nobody who minds."""
-    try:
-        return await asyncio.to_thread(work)
-    except RuntimeError:
-        return work()
+class _Once(Generic[_T]):
+    """Something that takes a while and is done once, in a thread, when it is asked for or begun before."""
+
+    def __init__(self, work: Callable[[], _T]) -> None:
+        self._work = work
+        self._task: asyncio.Task[_T] | None = None
+
+    def begin(self) -> asyncio.Task[_T]:
+        self._task = self._task or asyncio.create_task(self._run())
+        return self._task
+
+    async def __call__(self) -> _T:
+        return await asyncio.shield(self.begin())
+
+    async def end(self) -> None:
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self) -> _T:
+        try:
+            return await asyncio.to_thread(self._work)
+        except RuntimeError:  # the interpreter is ending: there are no more threads, and nobody who minds to wait
+            return self._work()

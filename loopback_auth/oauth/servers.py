@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -74,6 +73,8 @@ def parse_server(
 
 def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     """Return a hint that names the known word most like `name`, or none."""
+    import difflib
+
     close = difflib.get_close_matches(name, list(known), n=1)
     return (f"did you mean {close[0]}?",) if close else ()
 

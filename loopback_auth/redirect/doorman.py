@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from loopback_auth.redirect.requests import Reply, Request
 
@@ -19,9 +20,22 @@ class Doorman:
 
     def __init__(self, first_reply: Callable[[Request], Reply | None]) -> None:
         """`first_reply` answers what needs no waiting, and returns None for all else."""
-        self.first_reply = first_reply
+        self._first_reply = first_reply
         self._serve: Callable[[], asyncio.Protocol] | None = None
         self._waiting: set[_Visitor] = set()
+        self._answered = asyncio.Event()
+
+    async def first_answered(self, timeout: float) -> None:
+        """Wait until somebody was answered, `timeout` seconds at most."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._answered.wait(), timeout)
+
+    def reply_to(self, request: Request) -> Reply | None:
+        """Answer what needs no waiting."""
+        reply = self._first_reply(request)
+        if reply is not None:
+            self._answered.set()
+        return reply
 
     def meet(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -65,7 +79,7 @@ class _Visitor(asyncio.Protocol):
         if len(self._came) > _HEAD_LIMIT:
             self._transport.pause_reading()
         request = Request.parse(self._came)
-        reply = self._doorman.first_reply(request) if request else None
+        reply = self._doorman.reply_to(request) if request else None
         if request is not None and reply is not None:
             self._came = b""
             self._transport.write(reply.wire())

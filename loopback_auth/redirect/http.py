@@ -6,7 +6,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+from aiohttp.web_response import Response, StreamResponse
+from aiohttp.web_server import Server
 
 from loopback_auth.redirect.requests import Reply, Request
 
@@ -19,19 +22,19 @@ _muted = logging.getLogger("loopback_auth.redirect.muted")  # aiohttp logs the r
 _muted.disabled = True
 
 
-class HTTPServer(web.Server):
+class HTTPServer(Server):
     """Makes the protocols that serve the connections, and ends them."""
 
     def __init__(self, answer: Callable[[Request], Awaitable[Reply]]) -> None:
         """`answer` is asked once for each request, and may take its time."""
 
-        async def handle(request: web.BaseRequest) -> web.Response:
+        async def handle(request: BaseRequest) -> Response:
             headers = {name.lower(): request.headers.getall(name) for name in request.headers}
             return _response(await answer(Request(request.method, request.raw_path, headers)))
 
         super().__init__(handle)
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> RequestHandler:
         """Return the protocol of one connection."""
         return _Connection(
             self,
@@ -52,21 +55,21 @@ class HTTPServer(web.Server):
         await self.shutdown(timeout)
 
 
-class _Connection(web.RequestHandler):
+class _Connection(RequestHandler):
     """One connection, as aiohttp handles it, except for what it says about a request it cannot read."""
 
     def handle_error(
         self,
-        request: web.BaseRequest,
+        request: BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
         message: str | None = None,
-    ) -> web.StreamResponse:
+    ) -> StreamResponse:
         """Answer with the bare status: aiohttp's own text would repeat a piece of the request."""
         response = _response(Reply.bare(status))
         response.force_close()
         return response
 
 
-def _response(reply: Reply) -> web.Response:
-    return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+def _response(reply: Reply) -> Response:
+    return Response(status=reply.status, headers=reply.headers, body=reply.body)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
 from loopback_auth.redirect.pages import BARE_HEADERS, STATUS, Page, render
 
@@ -77,6 +76,6 @@ class Reply:
     def wire(self) -> bytes:
         """Return the bytes of it (RFC 9112)."""
         headers = {**self.headers, "Content-Length": str(len(self.body))}
-        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
+        lines = [f"HTTP/1.1 {self.status} "]  # the reason phrase may be empty (§4)
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + self.body

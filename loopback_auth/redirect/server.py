@@ -24,6 +24,8 @@ from loopback_auth.secret import Secret
 if TYPE_CHECKING:
     from loopback_auth.redirect.http import HTTPServer
 
+IMPORT_DELAY = 0.05
+"""Seconds that the import of aiohttp waits for a browser to come: it would take the processor from its start page."""
 LAST_PAGE_TIMEOUT = 1.0
 """Seconds the browser has to fetch the last page, once it was told where that is."""
 
@@ -190,6 +192,7 @@ def _may_hold_code(query: str) -> bool:
 
 async def _hand_over(doorman: Doorman, answer: Callable[[Request], Awaitable[Reply]]) -> HTTPServer:
     """Import aiohttp, while the doorman answers, and let it serve from then on."""
+    await doorman.first_answered(IMPORT_DELAY)
     http = (await asyncio.to_thread(_import_http))(answer)
     doorman.hand_over(http)
     return http

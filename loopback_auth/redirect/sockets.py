@@ -9,10 +9,8 @@ import contextlib
 import errno
 import os
 import socket
-from pathlib import Path
 
 from loopback_auth.errors import ConfigurationError, PortTaken
-from loopback_auth.text import printable
 
 _ADDRESSES = {
     "localhost": ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")),
@@ -78,6 +76,8 @@ def _open(family: socket.AddressFamily, address: str, port: int) -> socket.socke
 
 def _explained(error: OSError, host: str, port: int) -> ConfigurationError:
     if error.errno == errno.EADDRINUSE:
+        from loopback_auth.redirect.holder import who_holds  # it reads much of /proc
+
         return PortTaken(
             f"port {port} of {host} is taken by {who_holds(port)}",
             hint=(
@@ -91,43 +91,3 @@ def _explained(error: OSError, host: str, port: int) -> ConfigurationError:
             hint="ports below 1024 need root; register a redirect URI with a higher one, as https://localhost:8000/",
         )
     return ConfigurationError(f"cannot listen on {host} port {port}: {os.strerror(error.errno or 0).lower()}")
-
-
-def who_holds(port: int) -> str:
-    """Return words for the program that listens on `port`: name and process id where the system tells (Linux)."""
-    for inode, uid in _listeners(port):
-        for links in Path("/proc").glob("[0-9]*/fd"):
-            with contextlib.suppress(OSError):
-                if any(_target(link) == f"socket:[{inode}]" for link in links.iterdir()):
-                    process = links.parent
-                    return f"{printable(process.joinpath('comm').read_text().strip(), 40)} (process {process.name})"
-        return "a program of this user" if uid == os.getuid() else f"a program of user {_user(uid)}"
-    return "another program"
-
-
-def _target(link: Path) -> str:
-    try:
-        return os.readlink(link)
-    except OSError:
-        return ""
-
-
-def _listeners(port: int) -> list[tuple[str, int]]:
-    """Inode and user id of each listening socket on `port`, from the kernel's tables (proc(5))."""
-    found: list[tuple[str, int]] = []
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    found.append((fields[9], int(fields[7])))
-    return found
-
-
-def _user(uid: int) -> str:
-    import pwd  # absent on Windows, where nothing comes here
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)

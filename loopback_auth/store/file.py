@@ -13,9 +13,7 @@ import os
 
 from loopback_auth import files
 from loopback_auth.errors import StoreUnsafe
-from loopback_auth.store.head import account_folder
-from loopback_auth.store.head import tokens_path as tokens_path
-from loopback_auth.store.head import valid_name as valid_name
+from loopback_auth.store.head import account_folder, valid_name
 from loopback_auth.store.record import parse, serialise
 from loopback_auth.text import printable
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -62,8 +63,12 @@ async def keeps(_number: int, _writer: asyncio.StreamWriter) -> None:
     """Leave it open."""
 
 
+async def no_tls() -> ssl.SSLContext:
+    raise AssertionError("nobody speaks TLS here")
+
+
 def connecting_to(url: str) -> Callable[[], Awaitable[IdleConnection]]:
-    return lambda: Destination(url, None).connect(5)
+    return lambda: Destination(url, no_tls).connect(5)
 
 
 async def test_it_is_replaced_when_it_is_old() -> None:
@@ -127,7 +132,7 @@ async def test_one_that_is_being_made_is_the_one() -> None:
         made = asyncio.Event()
 
         async def slowly() -> IdleConnection:
-            connection = await Destination(server.url, None).connect(5)
+            connection = await Destination(server.url, no_tls).connect(5)
             await made.wait()
             return connection
 
@@ -163,7 +168,7 @@ async def test_a_server_that_is_gone_for_a_while() -> None:
         async def sometimes() -> IdleConnection:
             if failing:
                 raise TokenEndpointUnreachable("gone")
-            return await Destination(server.url, None).connect(5)
+            return await Destination(server.url, no_tls).connect(5)
 
         ready = ReadyConnection(sometimes, oldest=0.05)
         keeping = asyncio.create_task(ready.keep())

@@ -377,13 +377,16 @@ async def test_ssl_cert_file_is_heeded(tmp_path: Path, monkeypatch: pytest.Monke
     ],
 )
 async def test_a_ca_file_that_is_none(tmp_path: Path, content: bytes | None, message: str) -> None:
-    """A CA file that is absent or no PEM is a configuration error before anything is connected."""
+    """A CA file that is absent or no PEM is a configuration error, and nothing is sent."""
     path = tmp_path / "ca.pem"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
-        async with TokenEndpoint.open("https://127.0.0.1/", str(path)):
-            pytest.fail("it was opened")
+        async with (
+            listening(says(http(TOKENS))) as server,
+            TokenEndpoint.open(server.url.replace("http", "https"), str(path)) as endpoint,
+        ):
+            await endpoint.connect()
     assert str(caught.value) == message.format(path)
 
 

@@ -116,7 +116,7 @@ async def test_connection_close_is_heeded(tmp_path: Path) -> None:
     """Who asks for the end of the connection gets it."""
     async with house(tmp_path) as at:
         reader, writer = await at.visit(START.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 303 See Other\r\n")
+        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 303 \r\n")
         writer.close()
 
 
@@ -182,4 +182,4 @@ def test_a_request() -> None:
 
 def test_a_reply() -> None:
     """The bytes of an answer, its length included."""
-    assert Reply(404, {"A": "b"}, b"body").wire() == b"HTTP/1.1 404 Not Found\r\nA: b\r\nContent-Length: 4\r\n\r\nbody"
+    assert Reply(404, {"A": "b"}, b"body").wire() == b"HTTP/1.1 404 \r\nA: b\r\nContent-Length: 4\r\n\r\nbody"

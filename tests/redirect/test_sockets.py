@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from loopback_auth.errors import ConfigurationError, PortTaken
-from loopback_auth.redirect.sockets import listen, who_holds
+from loopback_auth.redirect.holder import who_holds
+from loopback_auth.redirect.sockets import listen
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from functools import cache
 from pkgutil import get_data
 from typing import Literal
@@ -26,6 +24,9 @@ STATUS: dict[Page, int] = {
 @cache
 def render(page: Page) -> tuple[bytes, dict[str, str]]:
     """Return the page in UTF-8, in the frame that all share, and its headers: the style is allowed by its digest."""
+    import base64  # not before a browser has its start page
+    import hashlib
+
     style, content = _file("style.css"), _file(f"{page}.html")
     title = content.partition("<h1>")[2].partition("</h1>")[0]
     html = _file("frame.html").replace("/* style.css */", style)
