@@ -602,3 +602,51 @@ def test_a_ca_file_is_stored_as_an_absolute_path(tmp_path: Path, monkeypatch: py
     assert found.ca_file == str(tmp_path / "ca.pem")
     again, _ = config.registration(Wanted(ca_file="other.pem"), LOADED, "default", STORED)
     assert again.ca_file == str(tmp_path / "other.pem")
+
+
+# --- a proxy ---
+
+PROXIES = """
+[clients.own]
+client_id = "c"
+proxy = "http://user:s3kr1t-proxy@own.example:3128"
+
+[clients.other]
+client_id = "c"
+"""
+
+
+@pytest.mark.parametrize(
+    ("top", "client", "proxy"),
+    [
+        ("", "other", None),
+        ('proxy = "https://all.example"\n', "other", "https://all.example"),
+        ('proxy = "https://all.example"\n', "own", "http://user:s3kr1t-proxy@own.example:3128"),
+    ],
+)
+def test_whose_proxy(home: Path, environ: dict[str, str], top: str, client: str, proxy: str | None) -> None:
+    """A client's own proxy, else the one for all; it becomes part of the registration, and shows itself nowhere."""
+    write(home, top + PROXIES)
+    read = config.load(environ)
+    registration, _ = config.registration(Wanted(client=client), read, "default", None)
+    assert registration.proxy == proxy
+    assert "s3kr1t" not in f"{registration!r}{read!r}"
+
+
+def test_a_later_login_takes_the_proxy_of_the_config(home: Path, environ: dict[str, str]) -> None:
+    """An account that is logged in again goes by way of the proxy that is configured now, else by the stored one."""
+    stored = account(registration=replace(account().registration, proxy="http://stored.example:3128"))
+    again, _ = config.registration(Wanted(), config.load(environ), stored.name, stored)
+    assert again.proxy == "http://stored.example:3128"
+    write(home, 'proxy = "http://now.example:3128"\n')
+    again, _ = config.registration(Wanted(), config.load(environ), stored.name, stored)
+    assert again.proxy == "http://now.example:3128"
+
+
+@pytest.mark.parametrize(
+    "proxy", ["1", "'proxy.example'", "'socks5://p'", "'http://'", "'http://a:99999'", "'http://[::1'"]
+)
+def test_a_proxy_that_is_none(home: Path, environ: dict[str, str], proxy: str) -> None:
+    """What is no URL of an http proxy is said when the config is read, and is not repeated."""
+    write(home, f"proxy = {proxy}\n")
+    assert str(refused(environ)).startswith("proxy in ")

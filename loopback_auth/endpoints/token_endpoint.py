@@ -72,7 +72,7 @@ class TokenEndpoint:
             await endpoint._exchange.end()
 
     async def connect(self) -> None:
-        """Make the connection and hold it. Raises TokenEndpointUnreachable, ConfigurationError (the CA file, the proxy)."""
+        """Make the connection and hold it. Raises TokenEndpointUnreachable, ConfigurationError (CA file, proxy)."""
         self._exchange.begin()
         await self._ready.make()
 

@@ -21,7 +21,7 @@ from loopback_auth.errors import ConfigurationError, OutcomeUnknown, TokenEndpoi
 from loopback_auth.oauth.token import ANSWER_LIMIT, TokenRequest
 from loopback_auth.secret import Secret
 
-from .servers import certificate, http, listening, says
+from .servers import Listener, certificate, http, listening, says
 
 BODY = "grant_type=refresh_token&refresh_token=s3kr1t-refresh"
 TOKENS = b'{"access_token": "s3kr1t-access"}'
@@ -114,6 +114,48 @@ async def test_without_connecting_early(tmp_path: Path) -> None:
     ):
         assert (await endpoint.send(request(server.url))).body == TOKENS
         assert len(server.connections) == 1
+
+
+async def test_a_connection_by_way_of_a_configured_proxy(tmp_path: Path) -> None:
+    """A proxy is asked for a tunnel in advance, with the name and password that it wants."""
+    ca_file, context = certificate(tmp_path)
+    async with listening(says(http(TOKENS)), context) as server, tunnelling(server.url) as proxy:
+        url = proxy.url.replace("http://", "http://user:p%40ss@")
+        async with TokenEndpoint.open(server.url, ca_file, url) as endpoint:
+            await endpoint.connect()
+            host = server.url.split("/")[2]
+            assert bytes(proxy.connections[0]).split(b"\r\n") == [
+                f"CONNECT {host} HTTP/1.1".encode(),
+                f"Host: {host}".encode(),
+                b"Proxy-Authorization: Basic dXNlcjpwQHNz",
+                b"",
+                b"",
+            ]
+            assert (await endpoint.send(request(server.url))).body == TOKENS
+        assert len(proxy.connections) == len(server.connections) == 1
+
+
+@asynccontextmanager
+async def tunnelling(url: str) -> AsyncIterator[Listener]:
+    """A proxy that makes a tunnel to the host of `url`, and counts nothing that goes through it."""
+    port = int(url.split(":")[2].split("/")[0])
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+
+        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                target.write(data)
+            target.close()
+
+        try:
+            await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
+        finally:
+            far_writer.transport.abort()
+
+    async with listening(tunnel) as proxy:
+        yield proxy
 
 
 async def test_a_connection_that_the_server_closed_meanwhile_is_made_anew() -> None:
@@ -410,6 +452,19 @@ async def test_a_ca_file_that_is_none(tmp_path: Path, content: bytes | None, mes
 def test_which_proxy(url: str, environ: dict[str, str], proxy: str | None) -> None:
     """`HTTPS_PROXY` for https, unless `NO_PROXY` excepts the host; http goes to this machine, without a proxy."""
     assert proxy_for(url, None, environ) == proxy
+
+
+@pytest.mark.parametrize(
+    ("environ", "proxy"),
+    [
+        ({}, "http://configured"),
+        ({"HTTPS_PROXY": "http://environment"}, "http://environment"),
+        ({"NO_PROXY": "server.example"}, None),
+    ],
+)
+def test_a_configured_proxy(environ: dict[str, str], proxy: str | None) -> None:
+    """The environment's proxy goes before the configured one, and `NO_PROXY` excepts from both."""
+    assert proxy_for("https://server.example/", "http://configured", environ) == proxy
 
 
 async def test_a_proxy_is_ignored_for_http_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
