@@ -29,9 +29,10 @@ def raised(words: str) -> Iterator[None]:
     def stop(number: int, _frame: object) -> None:
         raise Interrupted(number, words)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, stop)
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup
+            signal.signal(number, stop)
     try:
         yield
     finally:

@@ -22,7 +22,8 @@ class Doorman:
         """`first_reply` answers what needs no waiting, and returns None for all else."""
         self._first_reply = first_reply
         self._serve: Callable[[], asyncio.Protocol] | None = None
-        self._waiting: set[_Visitor] = set()
+        self._waiting: dict[_Visitor, None] = {}
+        """In the order in which they last spoke: the first redirect decides."""
         self._answered = asyncio.Event()
 
     async def first_answered(self, timeout: float) -> None:
@@ -42,7 +43,7 @@ class Doorman:
         if self._serve is not None:
             return self._serve()
         visitor = _Visitor(self)
-        self._waiting.add(visitor)
+        self.heard(visitor)
         return visitor
 
     def hand_over(self, serve: Callable[[], asyncio.Protocol]) -> None:
@@ -51,9 +52,14 @@ class Doorman:
         for visitor in list(self._waiting):
             visitor.hand_over(serve())
 
+    def heard(self, visitor: _Visitor) -> None:
+        """Put it behind those who spoke before."""
+        self.forget(visitor)
+        self._waiting[visitor] = None
+
     def forget(self, visitor: _Visitor) -> None:
         """Know of it no longer."""
-        self._waiting.discard(visitor)
+        self._waiting.pop(visitor, None)
 
     def close(self) -> None:
         """End what still waits."""
@@ -76,6 +82,7 @@ class _Visitor(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None  # noqa: S101 (data comes on a connection)
         self._came += data
+        self._doorman.heard(self)
         if len(self._came) > _HEAD_LIMIT:
             self._transport.pause_reading()
         request = Request.parse(self._came)

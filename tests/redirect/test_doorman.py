@@ -103,6 +103,28 @@ async def test_all_who_wait_are_served(tmp_path: Path) -> None:
         await http.end(1)
 
 
+async def test_who_spoke_first_is_served_first(tmp_path: Path) -> None:
+    """Those who wait are served in the order in which they spoke: of two redirects the first decides."""
+    served: list[str] = []
+
+    async def note(request: Request) -> Reply:
+        served.append(request.target)
+        return Reply.bare(404)
+
+    async with house(tmp_path) as at:
+        visits = [await at.visit() for _ in range(20)]
+        for number, (_, writer) in enumerate(reversed(visits)):
+            writer.write(OTHER.replace(b"/other", b"/%d" % number))
+            await asyncio.sleep(0.002)
+        http = HTTPServer(note)
+        at.doorman.hand_over(http)
+        for reader, writer in visits:
+            await head(reader)
+            writer.close()
+        assert served == [f"/{number}" for number in range(20)]
+        await http.end(1)
+
+
 async def test_a_start_page_in_two_pieces(tmp_path: Path) -> None:
     """A request that comes in pieces is answered when it is whole."""
     async with house(tmp_path) as at:
