@@ -61,9 +61,9 @@ def journal_of(grant: Grant, store: Store, now: Callable[[], clock.Moment]) -> I
     login's own: a person who takes five minutes stands in no refresh's way. Raises StoreError.
     """
     with store.login_journal(grant.account) as journal:
-        journal.prove()
-        journal.arm(intent_of(grant, now()))
         try:
+            journal.prove()
+            journal.arm(intent_of(grant, now()))
             yield journal
         except BaseException as error:
             if isinstance(error, WrongAccount) or tokens_in(journal.answer) is None:

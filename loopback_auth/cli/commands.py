@@ -100,7 +100,7 @@ def run(arguments: list[str], lock: AbstractContextManager[Lock] | None = None) 
         if words := str(stopped) if isinstance(stopped, Interrupted) else "interrupted":
             voice.error(words)
         return 128 + (stopped.number if isinstance(stopped, Interrupted) else signal.SIGINT)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the second is click's answer to the first
         # Whoever read our output has gone: that is not our failure; Python must not try to flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13

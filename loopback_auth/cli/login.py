@@ -14,6 +14,7 @@ from loopback_auth import client_secret as secrets
 from loopback_auth import clock, config, folders
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
 from loopback_auth.cli import options, setup, signals, voice
+from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.trust import check_ca_file
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
 from loopback_auth.grant import Grant, to_adopt
@@ -109,6 +110,7 @@ def command(account: str, **flags: Any) -> None:
     certificate = _certificate(registration, flags)
     if registration.ca_file is not None:
         check_ca_file(registration.ca_file)
+    proxy_for(registration.server.token_endpoint, registration.proxy)  # what is wrong with it is said now
     grant = Grant(
         account=account,
         registration=registration,

@@ -11,25 +11,27 @@ if TYPE_CHECKING:
 
     from loopback_auth.store.lock import FileLock
 
-USAGE_STATUS = 2
-
 
 def main() -> None:
     """Run the command line and exit."""
-    arguments = sys.argv[1:]
     try:
-        stored = _stored_token(arguments)
-    except KeyboardInterrupt:  # while it waited for another process
+        status = _run(sys.argv[1:])
+    except KeyboardInterrupt:  # while it waited for another process, or was still being imported
         os.write(2, b"loopback-auth: error: interrupted\n")
-        _leave(130)
+        status = 130
+    _leave(status)
+
+
+def _run(arguments: list[str]) -> int:
+    stored = _stored_token(arguments)
     if isinstance(stored, str):
-        _leave(_print_token(stored))
+        return _print_token(stored)
     import gc
 
     gc.set_threshold(50_000)  # imports make no garbage: to look for it at every 700th object costs a tenth of the start
     from loopback_auth.cli.commands import run
 
-    _leave(run(arguments, stored))
+    return run(arguments, stored)
 
 
 def _leave(status: int) -> NoReturn:

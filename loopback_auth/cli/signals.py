@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -22,11 +22,18 @@ class Interrupted(Exception):
         self.number = number
 
 
+def ignore() -> None:
+    """Let no further signal disturb what an end in order has to do."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def raised(words: str) -> Iterator[None]:
     """Let a signal raise Interrupted while this lasts, wherever the program is and no event loop runs."""
 
     def stop(number: int, _frame: object) -> None:
+        ignore()  # what is cleaned up now is not to be cut short
         raise Interrupted(number, words)
 
     before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None}
@@ -35,9 +42,17 @@ def raised(words: str) -> Iterator[None]:
             signal.signal(number, stop)
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except Interrupted:
+        raise  # the program ends now, and says so once
+    except BaseException:
+        _restore(before)
+        raise
+    _restore(before)
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:
@@ -68,4 +83,5 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
+        ignore()
         raise Interrupted(caught[0] if caught else int(signal.SIGINT)) from None

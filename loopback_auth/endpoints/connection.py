@@ -7,15 +7,18 @@ import base64
 import os
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from aiohappyeyeballs import start_connection
 
 from loopback_auth.endpoints.trust import tls_context
-from loopback_auth.errors import ConfigurationError, TokenEndpointUnreachable
+from loopback_auth.errors import TokenEndpointUnreachable
 from loopback_auth.text import printable
 
 HAPPY_EYEBALLS_DELAY = 0.25
@@ -52,7 +55,8 @@ class IdleConnection(asyncio.Protocol):
         A path may be dead without anybody having said so: a laptop that slept, a NAT that forgot.
         """
         if (option := getattr(socket, "TCP_USER_TIMEOUT", None)) is not None:  # Linux; RFC 5482; in milliseconds
-            self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
+            with suppress(OSError):  # it was closed meanwhile
+                self.transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, option, round(seconds * 1000))
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell who keeps it ready."""
@@ -68,10 +72,10 @@ class Destination:
     tls: Callable[[], Awaitable[ssl.SSLContext]]
     """Called for an https `url`, once TCP is there: to read the certificates takes 20 ms."""
     proxy: str | None = field(default=None, repr=False)
-    """May hold a password."""
+    """As `proxy_for` returns it; may hold a password."""
 
     async def connect(self, timeout: float) -> IdleConnection:
-        """Make a connection within `timeout` seconds. Raises TokenEndpointUnreachable, ConfigurationError."""
+        """Make a connection within `timeout` seconds. Raises TokenEndpointUnreachable."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._connect()
@@ -86,26 +90,20 @@ class Destination:
             return await _open(url, self.tls)
         tunnel = await _tunnel(self.proxy, url)
         connection = IdleConnection()
+        try:
+            context = await self.tls()
+            if tunnel.is_closing():  # start_tls would wait for ever
+                raise _ProxyFailedError
+        except BaseException:
+            tunnel.abort()
+            raise
         transport = await asyncio.get_running_loop().start_tls(
-            tunnel, connection, await self.tls(), server_hostname=url.hostname
+            tunnel, connection, context, server_hostname=url.hostname
         )
         if transport is None:
             raise ConnectionResetError
         connection.connection_made(transport)
         return connection
-
-
-def proxy_for(url: str, configured: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return the proxy for an https URL: of `HTTPS_PROXY`, else the configured one; none where `NO_PROXY` says so."""
-    parts = urlsplit(url)
-    proxy = environ.get("HTTPS_PROXY") or environ.get("https_proxy") or configured
-    excepted = environ.get("NO_PROXY") or environ.get("no_proxy") or ""
-    if parts.scheme != "https" or not proxy or not parts.hostname:
-        return None
-    import urllib.request  # 15 ms, which most do not need
-
-    bypass = urllib.request.proxy_bypass_environment(parts.hostname, {"no": excepted})  # type: ignore[attr-defined,unused-ignore]  # undocumented, and what urllib itself uses
-    return None if bypass else proxy
 
 
 def why_unreachable(error: OSError, url: str) -> TokenEndpointUnreachable:
@@ -135,8 +133,10 @@ async def _open(url: SplitResult, tls: Callable[[], Awaitable[ssl.SSLContext]]) 
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         addresses = socket.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except UnicodeError as error:  # an empty label, or one that is too long
+        raise socket.gaierror(socket.EAI_NONAME, "no name") from error
     except socket.gaierror:  # a name: it may take seconds to look that up
-        addresses = await loop.getaddrinfo(url.hostname, port, type=socket.SOCK_STREAM)
+        addresses = await _look_up(url.hostname or "", port)
     connected = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY)
     try:
         context, name = (await tls(), url.hostname) if url.scheme == "https" else (None, None)
@@ -145,6 +145,27 @@ async def _open(url: SplitResult, tls: Callable[[], Awaitable[ssl.SSLContext]]) 
         raise
     _, connection = await loop.create_connection(IdleConnection, sock=connected, ssl=context, server_hostname=name)
     return connection
+
+
+async def _look_up(host: str, port: int) -> Any:
+    """Look a name up in a thread that nobody waits for: it may take half a minute, and cannot be stopped."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Any] = loop.create_future()
+
+    def tell(outcome: Any) -> None:
+        if not found.done():
+            (found.set_exception if isinstance(outcome, OSError) else found.set_result)(outcome)
+
+    def look() -> None:
+        try:
+            outcome: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            outcome = error
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(tell, outcome)
+
+    threading.Thread(target=look, name="loopback-auth-dns", daemon=True).start()
+    return await found
 
 
 # --- by way of a proxy: CONNECT (RFC 9110 §9.3.6) ---
@@ -173,7 +194,7 @@ class _ConnectAnswer(asyncio.Protocol):
 
 async def _tunnel(proxy: str, url: SplitResult) -> asyncio.Transport:
     """Return a connection to the host of `url` that the proxy has made. Raises _ProxyFailedError."""
-    parts = _proxy_parts(proxy)
+    parts = urlsplit(proxy)
     try:
         transport = (await _open(parts, _default_tls)).transport
     except OSError as error:
@@ -194,18 +215,6 @@ async def _tunnel(proxy: str, url: SplitResult) -> asyncio.Transport:
 
 async def _default_tls() -> ssl.SSLContext:
     return await asyncio.to_thread(tls_context, None)
-
-
-def _proxy_parts(proxy: str) -> SplitResult:
-    try:
-        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
-            return parts
-    except ValueError:
-        pass
-    raise ConfigurationError(
-        "the proxy is not an http:// or https:// URL", hint="look at HTTPS_PROXY, and at proxy in config.toml"
-    )
 
 
 def _connect_request(proxy: SplitResult, url: SplitResult) -> bytes:

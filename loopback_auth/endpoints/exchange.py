@@ -12,7 +12,7 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.tracing import Trace
 
 from loopback_auth.endpoints.connection import IdleConnection
-from loopback_auth.errors import OutcomeUnknown
+from loopback_auth.errors import OutcomeUnknown, TokenEndpointUnreachable
 from loopback_auth.oauth.token import ANSWER_LIMIT, TokenAnswer, TokenRequest
 
 
@@ -54,6 +54,10 @@ class Exchange:
                         retry_after=response.headers.get("Retry-After"),
                     )
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                if self.transport is None:
+                    raise TokenEndpointUnreachable(
+                        "the token endpoint cannot be reached in time", hint="nothing was sent; try again"
+                    ) from error
                 how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
                 raise OutcomeUnknown(f"the request reached the token endpoint, and then {how}") from error
             finally:

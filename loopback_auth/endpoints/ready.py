@@ -69,6 +69,9 @@ class ReadyConnection:
                 continue
             current.transport.close()
             self._current = current = fresh
+        current.give_up_after(UNACKNOWLEDGED)
+        await _life(current, oldest)
+        current.transport.close()
 
     async def take(self) -> IdleConnection:
         """Hand over a connection: the ready one, else the one that is being made, else a new one."""
@@ -77,7 +80,15 @@ class ReadyConnection:
         for _ in range(2):  # what has come by now, an end above all, is heard one turn of the loop later
             await asyncio.sleep(0)
         current, self._current = self._current, None
-        return current if current is not None and current.is_open else await self._fresh()
+        if current is not None and current.is_open:
+            return current
+        begun_before = self._making
+        try:
+            return await self._fresh()
+        except TokenEndpointUnreachable:  # of a try that may be 10 s old
+            if begun_before is None:
+                raise
+        return await self._fresh()
 
     def close(self) -> None:
         """Let go of all that was not taken."""
@@ -92,10 +103,14 @@ class ReadyConnection:
     async def _fresh(self) -> IdleConnection:
         making = self._making = self._making or asyncio.create_task(_run(self._connect))
         try:
-            return await asyncio.shield(making)  # it is needed, though who asked first may not wait for it any more
-        finally:
-            if making.done():
-                self._making = None
+            made = await asyncio.shield(making)  # it is needed, though who asked first may not wait for it any more
+        except asyncio.CancelledError:
+            raise  # it stays, done or not, for whoever takes or closes
+        except BaseException:
+            self._making = None
+            raise
+        self._making = None
+        return made
 
 
 async def _run(connect: Callable[[], Awaitable[IdleConnection]]) -> IdleConnection:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from loopback_auth.endpoints.connection import proxy_for
+from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.trust import tls_context
 from loopback_auth.errors import ConfigurationError, ResourceError
 from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration

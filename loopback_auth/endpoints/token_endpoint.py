@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from loopback_auth.endpoints.connection import Destination, IdleConnection, proxy_for
+from loopback_auth.endpoints.connection import Destination, IdleConnection
+from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.ready import ReadyConnection
 from loopback_auth.endpoints.trust import check_ca_file, tls_context
 from loopback_auth.errors import OutcomeUnknown, TokenEndpointUnreachable

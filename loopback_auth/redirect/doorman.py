@@ -25,6 +25,7 @@ class Doorman:
         self._waiting: dict[_Visitor, None] = {}
         """In the order in which they last spoke: the first redirect decides."""
         self._answered = asyncio.Event()
+        self._closed = False
 
     async def first_answered(self, timeout: float) -> None:
         """Wait until somebody was answered, `timeout` seconds at most."""
@@ -50,7 +51,14 @@ class Doorman:
         """Let all that wait, and all that come from now on, be served by the protocols that `serve` makes."""
         self._serve = serve
         for visitor in list(self._waiting):
-            visitor.hand_over(serve())
+            self.met(visitor)
+
+    def met(self, visitor: _Visitor) -> None:
+        """Pass on a visitor whose connection is there; the TLS of one may take until now."""
+        if self._closed:
+            visitor.end()
+        elif self._serve is not None and visitor.is_there:
+            visitor.hand_over(self._serve())
 
     def heard(self, visitor: _Visitor) -> None:
         """Put it behind those who spoke before."""
@@ -62,7 +70,8 @@ class Doorman:
         self._waiting.pop(visitor, None)
 
     def close(self) -> None:
-        """End what still waits."""
+        """End what still waits, and what is still being made."""
+        self._closed = True
         for visitor in list(self._waiting):
             visitor.end()
 
@@ -78,6 +87,12 @@ class _Visitor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 (TCP or TLS, never datagrams)
         self._transport = transport
+        self._doorman.met(self)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a connection yet: TLS may still be being made."""
+        return self._transport is not None
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None  # noqa: S101 (data comes on a connection)
@@ -99,7 +114,7 @@ class _Visitor(asyncio.Protocol):
     def hand_over(self, protocol: asyncio.Protocol) -> None:
         """Let `protocol` go on as if it had met the connection first."""
         self._doorman.forget(self)
-        if self._transport is None or self._transport.is_closing():  # None: TLS is still being made
+        if self._transport is None or self._transport.is_closing():
             return
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)

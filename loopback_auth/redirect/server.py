@@ -193,7 +193,11 @@ def _may_hold_code(query: str) -> bool:
 async def _hand_over(doorman: Doorman, answer: Callable[[Request], Awaitable[Reply]]) -> HTTPServer:
     """Import aiohttp, while the doorman answers, and let it serve from then on."""
     await doorman.first_answered(IMPORT_DELAY)
-    http = (await asyncio.to_thread(_import_http))(answer)
+    try:
+        kind = await asyncio.to_thread(_import_http)
+    except RuntimeError:  # this process may have no more threads
+        kind = _import_http()
+    http = kind(answer)
     doorman.hand_over(http)
     return http
 

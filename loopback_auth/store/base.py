@@ -62,7 +62,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """That something which works once is sent. It is durable before that is; it holds no secret."""
+    """That something which works once is sent. It is durable before that is, and holds no code, token or secret."""
 
     generation: int
     """Of the token set whose refresh token is sent; 0 for a login."""

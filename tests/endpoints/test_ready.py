@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +68,11 @@ async def keeps(_number: int, _writer: asyncio.StreamWriter) -> None:
 
 async def no_tls() -> ssl.SSLContext:
     raise AssertionError("nobody speaks TLS here")
+
+
+async def some_tls() -> ssl.SSLContext:
+    await asyncio.sleep(0.1)
+    return ssl.create_default_context()
 
 
 def connecting_to(url: str) -> Callable[[], Awaitable[IdleConnection]]:
@@ -184,6 +192,133 @@ async def test_a_server_that_is_gone_for_a_while() -> None:
         failing = True
         with pytest.raises(TokenEndpointUnreachable):
             await ReadyConnection(sometimes).keep()
+
+
+async def test_a_server_that_closed_and_is_gone() -> None:
+    """The kept connection is closed, and there is no new one for a while: that ends nothing, and later there is one."""
+    open_for_all = True
+
+    async def closes(_number: int, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with running(closes) as server:
+
+        async def sometimes() -> IdleConnection:
+            if not open_for_all:
+                raise TokenEndpointUnreachable("gone")
+            return await Destination(server.url, no_tls).connect(5)
+
+        ready = ReadyConnection(sometimes, oldest=0.05, youngest=0.02)
+        keeping = asyncio.create_task(ready.keep())
+        await asyncio.sleep(0.02)
+        open_for_all = False
+        await asyncio.sleep(0.2)
+        assert not keeping.done()
+        ready.close()
+        await asyncio.wait({keeping})
+        assert keeping.cancelled()
+
+
+async def test_a_failure_of_a_try_that_began_long_ago_is_not_the_end() -> None:
+    """Who needs a connection and finds one being made that then fails, tries once more."""
+    async with running(keeps) as server:
+        tries = 0
+
+        async def second() -> IdleConnection:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                await asyncio.sleep(0.1)
+                raise TokenEndpointUnreachable("it did not answer in time")
+            return await Destination(server.url, no_tls).connect(5)
+
+        ready = ReadyConnection(second)
+        keeping = asyncio.create_task(ready.keep())
+        await asyncio.sleep(0.02)
+        taken = await ready.take()
+        assert taken.is_open
+        assert tries == 2
+        taken.transport.abort()
+        await asyncio.wait({keeping})
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_one_that_was_just_made_is_taken_or_closed(turns: int) -> None:
+    """However near the making and the taking are to each other, no connection is left to nobody."""
+    async with running(keeps) as server:
+        go = asyncio.Event()
+
+        async def when_told() -> IdleConnection:
+            connection = await Destination(server.url, no_tls).connect(5)
+            await go.wait()
+            return connection
+
+        ready = ReadyConnection(when_told)
+        keeping = asyncio.create_task(ready.keep())
+        await asyncio.sleep(0.05)
+        go.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        taken = await ready.take()
+        taken.transport.abort()
+        ready.close()
+        await asyncio.wait({keeping})
+        await asyncio.sleep(0.05)
+        assert server.open == 0
+
+
+async def test_after_the_bound_the_last_one_does_not_grow_old() -> None:
+    """The last one made in advance is let go when it is old, like all before it."""
+    async with running(keeps) as server:
+        ready = ReadyConnection(connecting_to(server.url), oldest=0.05, limit=2)
+        keeping = asyncio.create_task(ready.keep())
+        await asyncio.wait({keeping}, timeout=3)
+        await asyncio.sleep(0.05)
+        assert (server.open, len(server.accepted)) == (0, 2)
+        taken = await ready.take()
+        assert taken.is_open
+        taken.transport.abort()
+
+
+async def test_a_name_that_takes_long_can_be_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that does not answer keeps nobody: not the time for connecting, not the end of the loop."""
+    asked = threading.Event()
+    real = socket.getaddrinfo
+
+    def slow(host: str, *rest: Any, **more: Any) -> Any:
+        if more.get("flags"):
+            return real(host, *rest, **more)
+        asked.set()
+        time.sleep(3)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    began = time.monotonic()
+
+    def look() -> None:
+        with pytest.raises(TokenEndpointUnreachable, match="it did not answer in time"):
+            asyncio.run(Destination("http://slow.example/token", no_tls).connect(0.1))
+
+    await asyncio.to_thread(look)
+    assert asked.is_set()
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+async def test_a_name_that_cannot_be_one(host: str) -> None:
+    """A host name that no name server could be asked for is one that nobody knows."""
+    with pytest.raises(TokenEndpointUnreachable, match="its name is not known"):
+        await Destination(f"http://{host}/token", no_tls).connect(5)
+
+
+async def test_a_proxy_that_agrees_and_closes(tmp_path: Path) -> None:
+    """A proxy that says 200 and closes has refused, and is not waited for."""
+    async with listening(says(http(b""), then_close=True)) as proxy:
+        began = time.monotonic()
+        destination = Destination("https://server.example/token", some_tls, proxy.url)
+        with pytest.raises(TokenEndpointUnreachable, match="the proxy refused"):
+            await destination.connect(5)
+        assert time.monotonic() - began < 3
 
 
 async def test_stray_bytes_are_no_answer() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from loopback_auth.endpoints.connection import proxy_for
+from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.endpoints.trust import tls_context
 from loopback_auth.errors import ConfigurationError, OutcomeUnknown, TokenEndpointUnreachable
@@ -534,9 +534,9 @@ async def test_a_proxy_that_is_none(proxy: str, monkeypatch: pytest.MonkeyPatch)
 async def test_a_proxy_that_is_no_url(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that is no http or https URL is a configuration error, and its password is not shown."""
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    async with TokenEndpoint.open("https://server.example/token") as endpoint:
-        with pytest.raises(ConfigurationError) as caught:
-            await endpoint.connect()
+    with pytest.raises(ConfigurationError) as caught:
+        async with TokenEndpoint.open("https://server.example/token"):
+            pytest.fail("it was opened")
     assert "s3kr1t" not in f"{caught.value}{caught.value.hint}{caught.value.__cause__}"
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
+from contextlib import suppress
 from urllib.parse import urljoin
 
 import pytest
@@ -41,6 +43,28 @@ async def test_while_the_person_logs_in(program: Program, server: StrictServer) 
     assert ends == [(status, 1) for status in SIGNALS.values()]
     assert server.token_requests == []
     assert not list(program.home.glob("accounts/*/tokens"))
+
+
+async def test_many_signals_at_any_moment(program: Program, server: StrictServer) -> None:
+    """Signals by the dozen, from the moment the browser is told: one status, one line, and nothing is left behind."""
+
+    async def interrupt(number: signal.Signals, after: float) -> tuple[int, int]:
+        account = f"{number.name}-{after}"
+        async with program.start("login", account, *server.flags) as running:
+            await running.start_url()
+            await asyncio.sleep(after)
+            with suppress(ProcessLookupError):
+                while running.runs:
+                    os.kill(running.process.pid, number)  # Popen's own looks whether it has ended, and takes its status
+                    await asyncio.sleep(0.003)
+            ended = await running.end()
+        left = [path.name for path in program.home.glob(f"accounts/{account}/*")]
+        assert left in ([], ["lock"]), left
+        return ended.status, len(ended.errors)
+
+    for after in (0.0, 0.02, 0.1, 0.4):
+        ends = await asyncio.gather(*(interrupt(number, after) for number in SIGNALS))
+        assert ends == [(status, 1) for status in SIGNALS.values()]
 
 
 async def test_while_the_tokens_come(program: Program, server: StrictServer) -> None:

@@ -34,12 +34,12 @@ class House:
 
     def __init__(self, doorman: Doorman, port: int, tls: ssl.SSLContext | None) -> None:
         self.doorman = doorman
-        self._port = port
-        self._tls = tls
+        self.port = port
+        self.tls = tls
 
     async def visit(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        name = "localhost" if self._tls else None
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._tls, server_hostname=name)
+        name = "localhost" if self.tls else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls, server_hostname=name)
         writer.write(sent)
         await asyncio.sleep(0.02)
         return reader, writer
@@ -153,6 +153,27 @@ async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
             await asyncio.wait_for(endless.drain(), 0.3)
         http = at.arrive()
         endless.transport.abort()
+        await http.end(1)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+async def test_tls_that_is_being_made_when_aiohttp_comes(tmp_path: Path, closed: bool) -> None:
+    """A browser in mid-handshake at that moment is served as soon as it is through, or let go if all is over."""
+    async with house(tmp_path, tls=True) as at:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.port)
+        await asyncio.sleep(0.02)
+        http = at.arrive()
+        if closed:
+            at.doorman.close()
+        assert at.tls is not None
+        await writer.start_tls(at.tls, server_hostname="localhost")
+        writer.write(OTHER)
+        if closed:
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError, ssl.SSLError)):
+                await asyncio.wait_for(reader.readexactly(1), 5)
+        else:
+            assert await head(reader) == (418, "/other")
+        writer.close()
         await http.end(1)
 
 
