@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 
+import loopback_auth.endpoints.exchange  # noqa: F401 - aiohttp: now, not in a thread beside what a program imports itself
 from loopback_auth import adoption, clock, machine
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import (

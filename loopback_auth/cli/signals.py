@@ -6,7 +6,10 @@ import signal
 import sys
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
 
 _T = TypeVar("_T")
 
@@ -22,9 +25,11 @@ class Interrupted(Exception):
         self.number = number
 
 
-def ignore() -> None:
-    """Let no further signal disturb what an end in order has to do."""
+def _deaf(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Let no further signal disturb what an end in order has to do; the program ends now."""
     for number in SIGNALS:
+        if loop is not None and sys.platform != "win32":
+            loop.remove_signal_handler(number)  # or closing it would put the default back
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -32,9 +37,13 @@ def ignore() -> None:
 def raised(words: str) -> Iterator[None]:
     """Let a signal raise Interrupted while this lasts, wherever the program is and no event loop runs."""
 
+    stopped: list[int] = []
+
     def stop(number: int, _frame: object) -> None:
-        ignore()  # what is cleaned up now is not to be cut short
-        raise Interrupted(number, words)
+        _deaf()
+        stopped.append(number)
+        if len(stopped) == 1:  # else it came just before
+            raise Interrupted(number, words)
 
     before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None}
     for number, handler in before.items():
@@ -79,9 +88,10 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
             return await work
         finally:
             await settled()  # a refresh under way is finished first, however often somebody presses Ctrl-C
+            if caught:
+                _deaf(loop)
 
     try:
         return asyncio.run(main())
     except asyncio.CancelledError:
-        ignore()
         raise Interrupted(caught[0] if caught else int(signal.SIGINT)) from None

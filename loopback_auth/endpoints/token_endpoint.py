@@ -7,9 +7,9 @@ spent once. aiohttp is imported meanwhile, in a thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from loopback_auth.endpoints.connection import Destination, IdleConnection
@@ -17,6 +17,7 @@ from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.ready import ReadyConnection
 from loopback_auth.endpoints.trust import check_ca_file, tls_context
 from loopback_auth.errors import OutcomeUnknown, TokenEndpointUnreachable
+from loopback_auth.importing import imported
 from loopback_auth.oauth.registration import is_loopback
 from loopback_auth.oauth.token import TokenAnswer, TokenRequest
 
@@ -40,11 +41,13 @@ class TokenEndpoint:
         self, url: str, ca_file: str | None, proxy: str | None, connect_timeout: float, total_timeout: float
     ) -> None:
         self._url = url
-        self._destination = Destination(url, _Once(lambda: tls_context(ca_file)), proxy_for(url, proxy))
+        self._destination = Destination(
+            url, _Once(lambda: asyncio.to_thread(tls_context, ca_file)), proxy_for(url, proxy)
+        )
         self._connect_timeout = connect_timeout
         self._total_timeout = total_timeout
         self._ready = ReadyConnection(self._connect)
-        self._exchange = _Once(_import_exchange)
+        self._exchange = _Once(lambda: imported(_import_exchange))
         self.sent_at: float | None = None
         """When the last request was written, by `time.monotonic`."""
 
@@ -135,14 +138,14 @@ def _import_exchange() -> type[Exchange]:
 
 
 class _Once(Generic[_T]):
-    """Something that takes a while and is done once, in a thread, when it is asked for or begun before."""
+    """Something that takes a while and is done once: when it is asked for, or begun before."""
 
-    def __init__(self, work: Callable[[], _T]) -> None:
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> None:
         self._work = work
         self._task: asyncio.Task[_T] | None = None
 
     def begin(self) -> asyncio.Task[_T]:
-        self._task = self._task or asyncio.create_task(self._run())
+        self._task = self._task or asyncio.create_task(self._work())
         return self._task
 
     async def __call__(self) -> _T:
@@ -151,9 +154,3 @@ class _Once(Generic[_T]):
     async def end(self) -> None:
         if self._task is not None:
             await asyncio.wait({self._task})
-
-    async def _run(self) -> _T:
-        try:
-            return await asyncio.to_thread(self._work)
-        except RuntimeError:  # the interpreter is ending: there are no more threads, and nobody who minds to wait
-            return self._work()

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from loopback_auth.importing import imported
 from loopback_auth.redirect.doorman import Doorman
 from loopback_auth.redirect.listener import Listener
 from loopback_auth.redirect.pages import STATUS, Page
@@ -193,11 +194,7 @@ def _may_hold_code(query: str) -> bool:
 async def _hand_over(doorman: Doorman, answer: Callable[[Request], Awaitable[Reply]]) -> HTTPServer:
     """Import aiohttp, while the doorman answers, and let it serve from then on."""
     await doorman.first_answered(IMPORT_DELAY)
-    try:
-        kind = await asyncio.to_thread(_import_http)
-    except RuntimeError:  # this process may have no more threads
-        kind = _import_http()
-    http = kind(answer)
+    http = (await imported(_import_http))(answer)
     doorman.hand_over(http)
     return http
 
