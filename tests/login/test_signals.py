@@ -56,7 +56,7 @@ async def test_many_signals_at_any_moment(program: Program, server: StrictServer
             with suppress(ProcessLookupError):
                 while running.runs:
                     os.kill(running.process.pid, number)  # Popen's own looks whether it has ended, and takes its status
-                    await asyncio.sleep(0.003)
+                    await asyncio.sleep(0.02)
             ended = await running.end()
         left = [path.name for path in program.home.glob(f"accounts/{account}/*")]
         assert left in ([], ["lock"]), left
