@@ -47,7 +47,12 @@ class IdleConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take nothing for an answer that nobody asked for."""
-        self.transport.abort()
+        self.abort()
+
+    def abort(self) -> None:
+        """Close it at once, if it is open."""
+        if self.is_open:
+            self.transport.abort()
 
     def give_up_after(self, seconds: float) -> None:
         """End it when what was sent stays unacknowledged for that long, where the system can; else that takes minutes.

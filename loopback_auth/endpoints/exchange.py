@@ -61,7 +61,7 @@ class Exchange:
                 how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
                 raise OutcomeUnknown(f"the request reached the token endpoint, and then {how}") from error
             finally:
-                if self.transport is not None:
+                if self.transport is not None and not self.transport.is_closing():
                     self.transport.abort()  # an end in good order would take TLS another round trip
 
 

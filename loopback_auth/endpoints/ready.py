@@ -95,7 +95,7 @@ class ReadyConnection:
         if self._keeping is not None:
             self._keeping.cancel()
         if self._current is not None:
-            self._current.transport.abort()
+            self._current.abort()
         if self._making is not None:
             self._making.add_done_callback(_abort)
             self._making.cancel()
@@ -119,7 +119,7 @@ async def _run(connect: Callable[[], Awaitable[IdleConnection]]) -> IdleConnecti
 
 def _abort(making: asyncio.Task[IdleConnection]) -> None:
     if not making.cancelled() and making.exception() is None:
-        making.result().transport.abort()
+        making.result().abort()
 
 
 async def _life(connection: IdleConnection, oldest: float) -> float | None:

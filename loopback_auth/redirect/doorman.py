@@ -124,5 +124,5 @@ class _Visitor(asyncio.Protocol):
 
     def end(self) -> None:
         """Close the connection."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.abort()
