@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -61,8 +62,9 @@ class Exchange:
                 how = "no answer in time" if isinstance(error, TimeoutError) else "the connection broke"
                 raise OutcomeUnknown(f"the request reached the token endpoint, and then {how}") from error
             finally:
-                if self.transport is not None and not self.transport.is_closing():
-                    self.transport.abort()  # an end in good order would take TLS another round trip
+                if self.transport is not None:
+                    with suppress(AttributeError):  # Python 3.11.2: it was closed twice by now
+                        self.transport.abort()  # an end in good order would take TLS another round trip
 
 
 class _Connector(aiohttp.BaseConnector):
