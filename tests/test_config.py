@@ -13,8 +13,9 @@ import tomlkit
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loopback_auth import config, folders
-from loopback_auth.config import Client, Configuration, ExpectedAccount, Wanted
+from loopback_auth import config, config_file, folders
+from loopback_auth.config import Wanted
+from loopback_auth.config_file import Client, Configuration, ExpectedAccount
 from loopback_auth.errors import ConfigurationError, RegistrationIncomplete, StoreUnsafe
 from loopback_auth.oauth.servers import presets
 from loopback_auth.store import journal
@@ -44,7 +45,7 @@ def write(home: Path, text: str | bytes, mode: int = 0o600) -> Path:
 
 def refused(environ: dict[str, str]) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        config.load(environ)
+        config_file.load(environ)
     assert caught.value.exit_status == 3
     assert "s3kr1t" not in f"{caught.value}{caught.value.hint}"
     assert str(caught.value).isascii()
@@ -143,7 +144,7 @@ port = 9999
 def test_a_whole_configuration(home: Path, environ: dict[str, str]) -> None:
     """Clients, accounts, servers and the sandbox's port, every kind of reference; a file is relative to the config."""
     path = write(home, FULL)
-    loaded = config.load(environ)
+    loaded = config_file.load(environ)
     assert loaded.path == str(path)
     assert loaded.clients == {
         "acme-staging": Client(
@@ -173,8 +174,8 @@ def test_a_whole_configuration(home: Path, environ: dict[str, str]) -> None:
 
 def test_no_configuration_is_an_empty_one(home: Path, environ: dict[str, str]) -> None:
     """A missing file is no error."""
-    assert config.load(environ) == Configuration(path=str(home / "config.toml"))
-    assert config.load(environ).server("sandbox") == presets()["sandbox"]
+    assert config_file.load(environ) == Configuration(path=str(home / "config.toml"))
+    assert config_file.load(environ).server("sandbox") == presets()["sandbox"]
 
 
 @pytest.mark.parametrize(
@@ -215,10 +216,10 @@ def test_a_config_that_cannot_be_read_keeps_nobody_from_the_store(home: Path, en
 
 def test_whether_a_store_on_a_network_is_allowed(home: Path, environ: dict[str, str]) -> None:
     """True, false, or nothing said: not."""
-    assert not config.load(environ).allow_network_store
+    assert not config_file.load(environ).allow_network_store
     for value in (True, False):
         write(home, f"allow_network_store = {str(value).lower()}\n")
-        assert config.load(environ).allow_network_store is value
+        assert config_file.load(environ).allow_network_store is value
 
 
 def test_nothing_is_read_from_the_current_folder(
@@ -227,7 +228,7 @@ def test_nothing_is_read_from_the_current_folder(
     """A config.toml that lies where somebody happens to be says nothing."""
     (tmp_path / "config.toml").write_text("nonsense")
     monkeypatch.chdir(tmp_path)
-    assert config.load(environ).clients == {}
+    assert config_file.load(environ).clients == {}
 
 
 @pytest.mark.parametrize(
@@ -336,19 +337,19 @@ def test_a_secret_that_others_can_read(home: Path, environ: dict[str, str], mode
     )
     assert (path.stat().st_mode, path.stat().st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
     run_hint(error.hint[0])
-    assert config.load(environ).clients["a"].client_secret == {"config": "a"}
+    assert config_file.load(environ).clients["a"].client_secret == {"config": "a"}
 
 
 def test_a_config_without_secrets_may_be_read_by_all(home: Path, environ: dict[str, str]) -> None:
     """References are no secrets."""
     write(home, "[clients.a]\nclient_secret = { env = 'A' }\n", 0o644)
-    assert config.load(environ).clients["a"].client_secret == {"env": "A"}
+    assert config_file.load(environ).clients["a"].client_secret == {"env": "A"}
 
 
 def test_the_sandbox_takes_a_configured_client(home: Path, environ: dict[str, str]) -> None:
     """A client of one's own at the sandbox is used; a variable's id is not, since the sandbox publishes its own."""
     write(home, "[clients.own]\nserver = 'sandbox'\nclient_id = 'mine'\nclient_secret = { env = 'OWN' }\n")
-    loaded = config.load(environ)
+    loaded = config_file.load(environ)
     registration, reference = config.registration(config.Wanted(client="own"), loaded, "default", None)
     assert (registration.client_id, reference) == ("mine", {"env": "OWN"})
     wanted = config.Wanted(server="sandbox", environment_client_id="other", environment_client_secret={"env": "OTHER"})
@@ -359,8 +360,8 @@ def test_the_sandbox_takes_a_configured_client(home: Path, environ: dict[str, st
 def test_the_sandbox_port_of_the_environment_wins(home: Path, environ: dict[str, str]) -> None:
     """`LOOPBACK_AUTH_SANDBOX_PORT` before config.toml, and checked like it."""
     write(home, "[sandbox]\nport = 9999\n")
-    assert config.load({**environ, "LOOPBACK_AUTH_SANDBOX_PORT": "4711"}).sandbox_port == 4711
-    assert config.load({**environ, "LOOPBACK_AUTH_SANDBOX_PORT": ""}).sandbox_port == 9999
+    assert config_file.load({**environ, "LOOPBACK_AUTH_SANDBOX_PORT": "4711"}).sandbox_port == 4711
+    assert config_file.load({**environ, "LOOPBACK_AUTH_SANDBOX_PORT": ""}).sandbox_port == 9999
     assert str(refused({**environ, "LOOPBACK_AUTH_SANDBOX_PORT": "x"})) == "the sandbox's port is not a port: x"
 
 
@@ -402,7 +403,7 @@ def test_any_file_is_a_configuration_or_an_error(any_home: Path, content: bytes)
     """Whatever stands in config.toml: a configuration each of whose clients can be looked at, or one error."""
     write(any_home, content)
     try:
-        loaded = config.load({"LOOPBACK_AUTH_HOME": str(any_home)})
+        loaded = config_file.load({"LOOPBACK_AUTH_HOME": str(any_home)})
     except ConfigurationError as error:
         assert str(error).isascii()
         return
@@ -627,7 +628,7 @@ client_id = "c"
 def test_whose_proxy(home: Path, environ: dict[str, str], top: str, client: str, proxy: str | None) -> None:
     """A client's own proxy, else the one for all; it becomes part of the registration, and shows itself nowhere."""
     write(home, top + PROXIES)
-    read = config.load(environ)
+    read = config_file.load(environ)
     registration, _ = config.registration(Wanted(client=client), read, "default", None)
     assert registration.proxy == proxy
     assert "s3kr1t" not in f"{registration!r}{read!r}"
@@ -636,10 +637,10 @@ def test_whose_proxy(home: Path, environ: dict[str, str], top: str, client: str,
 def test_a_later_login_takes_the_proxy_of_the_config(home: Path, environ: dict[str, str]) -> None:
     """An account that is logged in again goes by way of the proxy that is configured now, else by the stored one."""
     stored = account(registration=replace(account().registration, proxy="http://stored.example:3128"))
-    again, _ = config.registration(Wanted(), config.load(environ), stored.name, stored)
+    again, _ = config.registration(Wanted(), config_file.load(environ), stored.name, stored)
     assert again.proxy == "http://stored.example:3128"
     write(home, 'proxy = "http://now.example:3128"\n')
-    again, _ = config.registration(Wanted(), config.load(environ), stored.name, stored)
+    again, _ = config.registration(Wanted(), config_file.load(environ), stored.name, stored)
     assert again.proxy == "http://now.example:3128"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from loopback_auth import clock, config
+from loopback_auth import clock, config, config_file
 from loopback_auth.cli.report import describe
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import presets
@@ -138,7 +138,7 @@ def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:
     """The complete example of the README is read without complaint, and every key in it means something."""
     (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (tmp_path / "config.toml").write_text(example)
-    read = config.load({"LOOPBACK_AUTH_HOME": str(tmp_path)})
+    read = config_file.load({"LOOPBACK_AUTH_HOME": str(tmp_path)})
     assert set(read.clients) == {"acme-staging", "other"}
     assert read.server("my-idp").issuer == tomllib.loads(example)["servers"]["my-idp"]["issuer"]
     registration, reference = config.registration(config.Wanted(), read, "cafe-roma", None)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from loopback_auth import client_secret as secrets
-from loopback_auth import clock, config, folders
+from loopback_auth import clock, config, config_file, folders
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
 from loopback_auth.cli import options, setup, signals, voice
 from loopback_auth.endpoints.proxy import proxy_for
@@ -46,7 +46,7 @@ SECRET_LIMIT = 64 * 1024
 @click.option("--redirect-uri", metavar="URI", help="As registered. Port 0 is any free port.")
 @click.option(
     "--token-endpoint-auth-method",
-    type=click.Choice(config.AUTH_METHODS),
+    type=click.Choice(config_file.AUTH_METHODS),
     metavar="METHOD",
     help="client_secret_basic (the default with a secret), client_secret_post, none.",
 )
@@ -90,7 +90,7 @@ def command(account: str, **flags: Any) -> None:
 
         signals.run(adopt_left(store, account))
     stored = _stored(store, account, force=flags["force"])
-    configuration = config.load()
+    configuration = config_file.load()
     expected = configuration.accounts.get(account)
     registration, reference = _registration(account, configuration, stored, flags)
     if stored is not None and not flags["force"]:
@@ -151,7 +151,7 @@ def command(account: str, **flags: Any) -> None:
 
 
 def _registration(
-    account: str, configuration: config.Configuration, stored: Account | None, flags: dict[str, Any]
+    account: str, configuration: config_file.Configuration, stored: Account | None, flags: dict[str, Any]
 ) -> tuple[ClientRegistration, SecretReference | None]:
     """Return what to log in with; on a terminal, what is not known is asked for, once and for all."""
     wanted = _wanted(flags)
@@ -161,7 +161,7 @@ def _registration(
         if not setup.may_ask() or flags["client"]:
             raise
     client = setup.interview(configuration, account, flags["server"])
-    return config.registration(replace(wanted, client=client, server=None), config.load(), account, stored)
+    return config.registration(replace(wanted, client=client, server=None), config_file.load(), account, stored)
 
 
 def _wanted(flags: dict[str, Any]) -> config.Wanted:

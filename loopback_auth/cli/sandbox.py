@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 
-from loopback_auth import config
+from loopback_auth import config_file
 from loopback_auth.cli import embedded, options, signals, voice
 from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.servers import SANDBOX_PORT
@@ -94,7 +94,7 @@ def command(**flags: Any) -> None:
     try:
         settings = SandboxSettings(
             folder=embedded.folder(),
-            port=config.load().sandbox_port if flags["port"] is None else flags["port"],
+            port=config_file.load().sandbox_port if flags["port"] is None else flags["port"],
             https=flags["https"],
             code_lifetime=flags["code_lifetime"],
             access_token_lifetime=int(flags["access_token_lifetime"]),
@@ -162,7 +162,7 @@ def _login_command(sandbox: Sandbox) -> str:
             f"--authorization-endpoint {sandbox.base_url}oauth2/v1/authorize "
             f"--token-endpoint {sandbox.base_url}oauth2/v1/token"
         )
-    port = "" if sandbox.port == config.load().sandbox_port else f"LOOPBACK_AUTH_SANDBOX_PORT={sandbox.port} "
+    port = "" if sandbox.port == config_file.load().sandbox_port else f"LOOPBACK_AUTH_SANDBOX_PORT={sandbox.port} "
     client = "" if client_id == "sandbox" else f" --client-id {printable(client_id)}"
     return f"{port}loopback-auth login --server sandbox{client}"
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from loopback_auth import client_secret as secrets
-from loopback_auth import config
+from loopback_auth import config, config_file
 from loopback_auth.cli import options, voice
 from loopback_auth.errors import ConfigurationError, RegistrationIncomplete
 from loopback_auth.oauth.registration import AuthorizationServer, check_client_id, is_loopback, parse_redirect_uri
@@ -33,7 +33,7 @@ def command(account: str, server: str | None) -> None:
             "setup asks questions, and there is no terminal to ask on",
             hint="write config.toml by hand, or give login its flags: see loopback-auth login --help",
         )
-    configuration = config.load()
+    configuration = config_file.load()
     interview(configuration, account, server)
     voice.note(f"Next: loopback-auth login{'' if account == 'default' else f' {account}'}")
 
@@ -43,11 +43,11 @@ def may_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def interview(configuration: config.Configuration, account: str, server_name: str | None) -> str:
+def interview(configuration: config_file.Configuration, account: str, server_name: str | None) -> str:
     """Ask, write config and secret apart, and return the client's name. Raises ConfigurationError, StoreError."""
     expected = configuration.accounts.get(account)
     name = expected.client if expected else None
-    before = configuration.clients.get(name, config.Client()) if name else config.Client()
+    before = configuration.clients.get(name, config_file.Client()) if name else config_file.Client()
     voice.note(f"About account {voice.bold(account)}; the answers are kept in {printable(configuration.path)}:")
     server = _server(configuration, server_name or None, before.server or DEFAULT)
     client_id = _client_id(configuration, server, before, name)
@@ -64,14 +64,14 @@ def interview(configuration: config.Configuration, account: str, server_name: st
     return name
 
 
-def _server(configuration: config.Configuration, given: str | None, default: str) -> AuthorizationServer:
+def _server(configuration: config_file.Configuration, given: str | None, default: str) -> AuthorizationServer:
     if given is not None:
         return configuration.server(given)
     return _ask("Server", configuration.server, default=default)
 
 
 def _client_id(
-    configuration: config.Configuration, server: AuthorizationServer, before: config.Client, name: str | None
+    configuration: config_file.Configuration, server: AuthorizationServer, before: config_file.Client, name: str | None
 ) -> str:
     def check(text: str) -> str:
         text = text.strip()
@@ -90,7 +90,7 @@ def _client_id(
     return _ask("Client id (empty if you have none yet)", check, default=default or "", show_default=bool(default))
 
 
-def _secret(server: AuthorizationServer, before: config.Client, client_id: str) -> Secret | None:
+def _secret(server: AuthorizationServer, before: config_file.Client, client_id: str) -> Secret | None:
     """Return a new secret; None keeps what is there, or means that there is none."""
 
     def check(text: str) -> str:
@@ -108,7 +108,7 @@ def _secret(server: AuthorizationServer, before: config.Client, client_id: str) 
     return Secret(typed) if typed else None
 
 
-def _redirect_uri(server: AuthorizationServer, before: config.Client) -> str:
+def _redirect_uri(server: AuthorizationServer, before: config_file.Client) -> str:
     def check(text: str) -> str:
         text = text.strip()
         parsed = parse_redirect_uri(text)
@@ -143,7 +143,7 @@ def _ask(question: str, check: Callable[[str], _T], **prompt: Any) -> _T:
             continue
 
 
-def _new_name(configuration: config.Configuration, server: str, account: str, client_id: str) -> str:
+def _new_name(configuration: config_file.Configuration, server: str, account: str, client_id: str) -> str:
     """Return a name for the client: its server's, unless another client has it."""
     taken = configuration.clients.get(server)
     return server if taken is None or taken.client_id == client_id else f"{server}-{account}"

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from loopback_auth import client_secret, config, folders, two_step
+from loopback_auth import client_secret, config_file, folders, two_step
 from loopback_auth.cli import embedded, report, setup, signals
 from loopback_auth.cli.login_words import LoginWords
 from loopback_auth.oauth.registration import ClientRegistration
@@ -47,7 +47,7 @@ def start(
 
 def finish(account: str, store: Store, flags: dict[str, Any]) -> Account:
     """Read the redirect URL from stdin and finish the login."""
-    expected = config.load().accounts.get(account)
+    expected = config_file.load().accounts.get(account)
     waiting = pending.load(folders.accounts(), account)
     words = LoginWords(
         waiting.registration,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from loopback_auth.errors import ConfigurationError
+from loopback_auth.oauth.registration import is_proxy
 
 
 def proxy_for(url: str, configured: str | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -23,16 +24,9 @@ def proxy_for(url: str, configured: str | None = None, environ: Mapping[str, str
 
     if urllib.request.proxy_bypass_environment(parts.hostname, {"no": excepted}):  # type: ignore[attr-defined,unused-ignore]  # undocumented, and what urllib itself uses
         return None
-    return _checked(proxy if "://" in proxy else f"http://{proxy}")
-
-
-def _checked(proxy: str) -> str:
-    try:
-        parts = urlsplit(proxy)
-        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
-            return proxy
-    except ValueError:
-        pass
+    address = proxy if "://" in proxy else f"http://{proxy}"
+    if is_proxy(address):
+        return address
     raise ConfigurationError(
         "the proxy is not an http:// or https:// URL", hint="look at HTTPS_PROXY, and at proxy in config.toml"
     )

@@ -150,6 +150,15 @@ def parse_redirect_uri(uri: str) -> RedirectURI:
     return RedirectURI(uri, scheme, parts.hostname, port, parts.path or "/")
 
 
+def is_proxy(url: str) -> bool:
+    """Whether this is an http:// or https:// URL with a host, as the address of a proxy must be."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def is_loopback(host: str | None) -> bool:
     """Whether `host` is `localhost` or a loopback address literal. No name is looked up."""
     if host == "localhost":

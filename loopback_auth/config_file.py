@@ -1,0 +1,210 @@
+"""`config.toml`: read whole and checked whole, as it was written. What it means with flags is for `config.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from loopback_auth import folders
+from loopback_auth.errors import ConfigurationError
+from loopback_auth.oauth.registration import (
+    AuthorizationServer,
+    TokenEndpointAuthMethod,
+    is_proxy,
+    parse_redirect_uri,
+)
+from loopback_auth.oauth.servers import (
+    SANDBOX,
+    SANDBOX_PORT,
+    find_server,
+    nearest,
+    parse_server,
+    presets,
+    sandbox_at,
+)
+from loopback_auth.store.base import SecretReference
+from loopback_auth.text import printable
+
+AUTH_METHODS: tuple[str, ...] = get_args(TokenEndpointAuthMethod)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """`[clients.NAME]`: one registration at one server, as written."""
+
+    server: str | None = None
+    client_id: str | None = None
+    client_secret: SecretReference | None = None
+    redirect_uri: str | None = None
+    token_endpoint_auth_method: TokenEndpointAuthMethod | None = None
+    scope: str | None = None
+    ca_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedAccount:
+    """`[accounts.NAME]`: what is expected of an account."""
+
+    client: str
+    company_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """All of `config.toml`."""
+
+    path: str
+    clients: Mapping[str, Client] = field(default_factory=dict)
+    accounts: Mapping[str, ExpectedAccount] = field(default_factory=dict)
+    servers: Mapping[str, AuthorizationServer] = field(default_factory=dict)
+    sandbox_port: int = SANDBOX_PORT
+    allow_network_store: bool = False
+    """Whether tokens are spent from a store on a network file system."""
+    proxy: str | None = field(default=None, repr=False)
+    """For clients that name none of their own."""
+
+    def server(self, name: str) -> AuthorizationServer:
+        """Return a server by name, the sandbox at its configured port. Raises ConfigurationError."""
+        server = find_server(name, self.servers)
+        return sandbox_at(self.sandbox_port) if name == SANDBOX and SANDBOX not in self.servers else server
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Configuration:
+    """Read and check `config.toml`; a missing one is an empty one. Raises ConfigurationError: which key, and why."""
+    data, path, mode = read(environ)
+    configuration = _parse(data, path, environ)
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) and _holds_secret(configuration):
+        raise ConfigurationError(
+            f"{printable(path)} holds a client secret and can be read by other users",
+            hint=(f"chmod 600 {printable(path)}", 'or keep the secret elsewhere: client_secret = { file = "…" }'),
+        )
+    return configuration
+
+
+def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], str, int]:
+    """Return what stands in `config.toml`, its path and its mode; a missing one is an empty one."""
+    path = os.path.join(folders.configuration(environ), "config.toml")
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            return tomllib.load(file), path, mode
+    except FileNotFoundError:
+        return {}, path, 0
+    except (ValueError, RecursionError) as error:  # also an int of 5,000 digits, and 1,000 brackets
+        raise ConfigurationError(f"{printable(path)} is not TOML: {printable(error)}") from error
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
+
+
+def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
+    where = printable(path)
+    _known(data, ("allow_network_store", "proxy", "clients", "accounts", "servers", "sandbox"), where)
+    allow_network_store = data.get("allow_network_store", False)
+    if not isinstance(allow_network_store, bool):
+        raise ConfigurationError(f"allow_network_store in {where} is neither true nor false")
+    proxy = _parse_proxy(data.get("proxy"), where)
+    sandbox = data.get("sandbox", {})
+    if not isinstance(sandbox, dict):
+        raise ConfigurationError(f"[sandbox] in {where} is not a table")
+    _known(sandbox, ("port",), f"[sandbox] in {where}")
+    port = environ.get("LOOPBACK_AUTH_SANDBOX_PORT") or sandbox.get("port", SANDBOX_PORT)
+    if not str(port).isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigurationError(f"the sandbox's port is not a port: {printable(port)}", hint="1 to 65535")
+    servers = {}
+    for name, table in _tables(data, "servers", where):
+        preset = sandbox_at(int(port)) if name == SANDBOX else presets().get(name)
+        servers[name] = parse_server(name, table, where, preset)
+    clients = {
+        name: _parse_client(name, table, where, os.path.dirname(path))
+        for name, table in _tables(data, "clients", where)
+    }
+    accounts = {name: _parse_account(name, table, where) for name, table in _tables(data, "accounts", where)}
+    return Configuration(
+        path=path,
+        clients=clients,
+        accounts=accounts,
+        servers=servers,
+        sandbox_port=int(port),
+        allow_network_store=allow_network_store,
+        proxy=proxy,
+    )
+
+
+def _tables(data: Mapping[str, Any], key: str, where: str) -> list[tuple[str, dict[str, Any]]]:
+    tables = data.get(key, {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise ConfigurationError(f"{key} in {where} is not a table of tables", hint=f"write [{key}.NAME]")
+    return list(tables.items())
+
+
+def _parse_client(name: str, table: Mapping[str, Any], where: str, folder: str) -> Client:
+    place = f"[clients.{printable(name)}] in {where}"
+    known = [one.name for one in dataclasses.fields(Client)]
+    _known(table, known, place)
+    for key, value in table.items():
+        if key != "client_secret" and (not isinstance(value, str) or "\0" in value):
+            raise ConfigurationError(f"{place}: {key} is not text")
+    values = dict(table)
+    if "client_secret" in values:
+        values["client_secret"] = _parse_reference(values["client_secret"], name, place, folder)
+    if (method := values.get("token_endpoint_auth_method")) and method not in AUTH_METHODS:
+        raise ConfigurationError(f"{place}: token_endpoint_auth_method is one of {', '.join(AUTH_METHODS)}")
+    if "redirect_uri" in values:
+        parse_redirect_uri(values["redirect_uri"])
+    _parse_proxy(values.get("proxy"), place)
+    return Client(**values)
+
+
+def _parse_proxy(proxy: object, place: str) -> str | None:
+    """Check it; it is not shown, it may hold a password."""
+    if proxy is None or (isinstance(proxy, str) and is_proxy(proxy)):
+        return proxy
+    raise ConfigurationError(f"proxy in {place} is not the URL of a proxy", hint='proxy = "http://proxy.example:3128"')
+
+
+def _parse_account(name: str, table: Mapping[str, Any], where: str) -> ExpectedAccount:
+    place = f"[accounts.{printable(name)}] in {where}"
+    _known(table, ("client", "company_id"), place)
+    if not isinstance(table.get("client"), str):
+        raise ConfigurationError(f"{place} names no client", hint='client = "…", one of [clients.…]')
+    company_id = table.get("company_id")
+    if not isinstance(company_id, int | str | None):
+        raise ConfigurationError(f"{place}: company_id is neither a number nor text")
+    return ExpectedAccount(client=table["client"], company_id=None if company_id is None else str(company_id))
+
+
+def _parse_reference(value: object, client: str, place: str, folder: str) -> SecretReference:
+    if isinstance(value, str):
+        return {"config": client}
+    if isinstance(value, dict) and len(value) == 1:
+        match value:
+            case {"file": str(path)} if path and "\0" not in path:
+                return {"file": os.path.join(folder, os.path.expanduser(path))}
+            case {"env": str(name)} if name:
+                return {"env": name}
+            case {"command": [str(), *rest]} if all(isinstance(word, str) for word in rest):
+                return {"command": value["command"]}
+            case {"keyring": True}:
+                return {"keyring": client}
+        _known(value, ("env", "file", "command", "keyring"), f"client_secret of {place}")
+    raise ConfigurationError(
+        f"{place}: client_secret says in no known way where the secret is",
+        hint='one of { file = "…" }, { env = "…" }, { keyring = true }, { command = ["…"] }',
+    )
+
+
+def _holds_secret(configuration: Configuration) -> bool:
+    return any("config" in (client.client_secret or {}) for client in configuration.clients.values())
+
+
+def _known(table: Mapping[str, Any], known: Any, place: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ConfigurationError(f"{place} has the unknown key {printable(key)}", hint=nearest(key, known))
