@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.speed import tools
 from tests.speed.conditions import conditions
 from tests.speed.desktop import Desktop
-from tests.speed.figures import Bar, TooFewRunsError, bars_svg, median, ratio, shown, spread, table
+from tests.speed.figures import Bar, bars_svg, median, milliseconds, shown, table, times
 from tests.speed.installed import NotInstalledError
 from tests.speed.link import Link, joined
 from tests.speed.person import Person
@@ -39,7 +39,7 @@ def main(options: argparse.Namespace, folder: Path) -> int:
     compared, missing = _install(options.tool)
     runs = options.runs or RUNS
     with joined(folder, options.rtt / 1000, hold_packets=options.link == "packets") as link:
-        said = conditions(link, runs)
+        said = conditions(runs, link)
         print(said, file=sys.stderr)
         results = _measure(compared, runs, link, folder, silent=options.silent)
         middle, _ = link.round_trip()
@@ -137,7 +137,7 @@ def _report(
     rows = [_row(tool, results) for tool in compared]
     bare = [one.ended - one.started for one in results.bare]
     peak = median(one.peak_kib for one in results.bare) / 1024
-    rows.append([tools.BARE, "", *_blank(3), _quartiles(bare), *_blank(3), shown(peak), ""])
+    rows.append([tools.BARE, "", *_blank(3), milliseconds(bare), *_blank(3), shown(peak), ""])
     floor = [median(bare), round_trip / 2, round_trip, median(bare) + 4 * round_trip]
     rows.append(["physical floor", "", *(shown(one * _MS) for one in floor), *_blank(5)])
     answering = [one.answering for logins in results.logins.values() for one in logins] or [0.0]
@@ -164,21 +164,9 @@ def _row(tool: tools.Tool, results: Results) -> list[str]:
     if not logins:
         return [tool.name, tool.version, *_blank(len(_FIGURES) + 3), counted]
     mine = results.logins[tools.OURS]
-    figures = [_quartiles([take(login) for login in logins]) for _, take in _FIGURES]
-    ratios = [_times([take(one) for one in mine], [take(one) for one in logins]) for _, take in _FIGURES[2:4]]
+    figures = [milliseconds([take(login) for login in logins]) for _, take in _FIGURES]
+    ratios = [times([take(one) for one in mine], [take(one) for one in logins]) for _, take in _FIGURES[2:4]]
     return [tool.name, tool.version, *figures, *ratios, shown(median(one.peak_kib for one in logins) / 1024), counted]
-
-
-def _quartiles(seconds: Sequence[float]) -> str:
-    lower, upper = spread(seconds)
-    return f"{shown(median(seconds) * _MS)} ({shown(lower * _MS)}–{shown(upper * _MS)})"
-
-
-def _times(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    try:
-        return f"{ratio(ours, theirs):.2f}"
-    except TooFewRunsError:
-        return ""
 
 
 def _blank(count: int) -> list[str]:

@@ -10,15 +10,17 @@ from pathlib import Path
 from tests.speed.link import Link
 
 
-def conditions(link: Link, runs: int) -> str:
-    """Return the line; the round trip in it is measured now."""
-    middle, longest = link.round_trip()
+def conditions(runs: int, link: Link | None = None) -> str:
+    """Return the line; the round trip of a link is measured now."""
     today = datetime.datetime.now(datetime.UTC).date()
-    return (
+    said = (
         f"{today}, {os.cpu_count()} CPUs ({_processor()}), load {os.getloadavg()[0]:.1f}, "
-        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {runs} runs each, in turns. "
-        f"Link: {link.kind}; a round trip takes {middle * 1000:.1f} ms (longest of 20: {longest * 1000:.1f})."
+        f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {runs} runs each, in turns."
     )
+    if link is None:
+        return said
+    middle, longest = link.round_trip()
+    return f"{said} Link: {link.kind}; a round trip takes {middle * 1000:.1f} ms (longest of 20: {longest * 1000:.1f})."
 
 
 def _processor() -> str:

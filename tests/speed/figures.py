@@ -72,6 +72,20 @@ def shown(value: float) -> str:
 # -- a table -----------------------------------------------------------------------------------
 
 
+def milliseconds(seconds: Sequence[float]) -> str:
+    """Return median and quartiles."""
+    lower, upper = spread(seconds)
+    return f"{shown(median(seconds) * 1000)} ({shown(lower * 1000)}–{shown(upper * 1000)})"
+
+
+def times(base: Sequence[float], seconds: Sequence[float]) -> str:
+    """Return how many times the base it takes, nothing where there are too few runs to say."""
+    try:
+        return f"{ratio(base, seconds):.2f}"
+    except TooFewRunsError:
+        return ""
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, its first column to the left and the figures to the right, readable as it stands."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]

@@ -94,7 +94,7 @@ def main(options: argparse.Namespace, folder: Path) -> int:
     shown_rows, left_out = [], []
     good = True
     with joined(folder, options.rtt / 1000, hold_packets=options.link == "packets") as link, ExitStack() as stack:
-        said = conditions(link, count).replace("in turns", f"{AT_ONCE} at once, {_APART} s apart")
+        said = conditions(count, link).replace("in turns", f"{AT_ONCE} at once, {_APART} s apart")
         print(said, file=sys.stderr)
         proxy = stack.enter_context(far_process("connect_proxy", str(_PROXY_PORT), *link.far_side))
         proxy.heard()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -23,7 +21,6 @@ from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 from tests.speed.far import ROOT
-from tests.speed.figures import TooFewRunsError, median, ratio, shown, spread
 from tests.speed.installed import CACHE, NotInstalledError, python_environment
 
 ACCESS = "stored-bench-" + 27 * "a"
@@ -178,37 +175,6 @@ def peak(command: Sequence[str], variables: Mapping[str, str]) -> float:
 
 
 # -- what is said -------------------------------------------------------------------------------
-
-
-def conditions(runs: int) -> str:
-    """Return in one line under which conditions something is measured."""
-    today = datetime.datetime.now(datetime.UTC).date()
-    return (
-        f"{today}, {os.cpu_count()} CPUs ({_processor()}), load {os.getloadavg()[0]:.1f}, {platform.system()} "
-        f"{platform.release()}, Python {platform.python_version()}, {runs} runs each, in turns."
-    )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def milliseconds(seconds: Sequence[float]) -> str:
-    """Return median and quartiles."""
-    lower, upper = spread(seconds)
-    return f"{shown(median(seconds) * _MS)} ({shown(lower * _MS)}–{shown(upper * _MS)})"
-
-
-def times(base: Sequence[float], seconds: Sequence[float]) -> str:
-    """Return how many times the base it takes, nothing where there are too few runs to say."""
-    try:
-        return f"{ratio(base, seconds):.2f}"
-    except TooFewRunsError:
-        return ""
 
 
 def write(folder: Path | None, documents: Mapping[str, str]) -> None:

@@ -17,10 +17,11 @@ from functools import partial
 from pathlib import Path
 
 from tests.speed import stored
+from tests.speed.conditions import conditions
 from tests.speed.far import ROOT, FarProcess, far_process
-from tests.speed.figures import Line, lines_svg, median, shown, table
+from tests.speed.figures import Line, lines_svg, median, milliseconds, shown, table
 from tests.speed.installed import NotInstalledError
-from tests.speed.stored import Installation, Ran, RunFailedError, milliseconds
+from tests.speed.stored import Installation, Ran, RunFailedError
 
 RUNS = 12
 ACCOUNTS = (1, 100, 1_000, 10_000)
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     installation, remark = _installation()
     with tempfile.TemporaryDirectory(prefix="storedbench-") as folder, ExitStack() as stack:
-        said = stored.conditions(options.runs)
+        said = conditions(options.runs)
         quick = stack.enter_context(far_process("stored_server", "0"))
         slow = stack.enter_context(far_process("stored_server", str(HELD_BACK)))
         for server in (quick, slow):

@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.speed import stored
-from tests.speed.figures import Bar, bars_svg, median, shown, table
+from tests.speed.conditions import conditions
+from tests.speed.figures import Bar, bars_svg, median, milliseconds, shown, table, times
 from tests.speed.installed import NotInstalledError, debian_package
 from tests.speed.stored import Installation, Ran, RunFailedError
 
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="storedbench-") as folder:
         rows, remarks = _rows(Path(folder))
-        said = stored.conditions(options.runs)
+        said = conditions(options.runs)
         seconds = stored.in_turns({row.name: row.run for row in rows}, options.runs)
         peaks = {row.name: stored.peak(row.command, row.variables) for row in rows}
     text = _report(said, rows, seconds, peaks, remarks)
@@ -155,9 +156,9 @@ def _report(
     shown_rows = [
         [
             row.name,
-            stored.milliseconds(seconds[row.name]),
-            stored.times(seconds[row.base], seconds[row.name]) if row.base else "",
-            stored.times(seconds[GH], seconds[row.name]) if GH in seconds else "",
+            milliseconds(seconds[row.name]),
+            times(seconds[row.base], seconds[row.name]) if row.base else "",
+            times(seconds[GH], seconds[row.name]) if GH in seconds else "",
             shown(peaks[row.name]),
         ]
         for row in rows

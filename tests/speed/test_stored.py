@@ -15,6 +15,7 @@ from loopback_auth.store.file import FileStore
 from tests.faults.commands import environment
 from tests.speed import stored, stored_growth, stored_token
 from tests.speed.far import ROOT, far_process
+from tests.speed.figures import times
 from tests.speed.stored import ACCESS, Ran, RunFailedError, name
 
 MAIN = "from loopback_auth.__main__ import main; main()"
@@ -164,8 +165,8 @@ def test_peak_memory_is_the_commands_own() -> None:
 
 def test_no_ratio_of_few_runs() -> None:
     """With ten runs there is a ratio, of medians; with nine there is none."""
-    assert stored.times([2.0] * 10, [3.0] * 10) == "1.50"
-    assert stored.times([2.0] * 9, [3.0] * 10) == ""
+    assert times([2.0] * 10, [3.0] * 10) == "1.50"
+    assert times([2.0] * 9, [3.0] * 10) == ""
 
 
 def test_callers_are_timed_one_by_one() -> None:
