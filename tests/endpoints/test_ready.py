@@ -79,6 +79,17 @@ def connecting_to(url: str) -> Callable[[], Awaitable[IdleConnection]]:
     return lambda: Destination(url, no_tls).connect(5)
 
 
+def held_back(url: str, until: asyncio.Event) -> Callable[[], Awaitable[IdleConnection]]:
+    """Connect at once, and say so only when told."""
+
+    async def connect() -> IdleConnection:
+        connection = await Destination(url, no_tls).connect(5)
+        await until.wait()
+        return connection
+
+    return connect
+
+
 async def test_it_is_replaced_when_it_is_old() -> None:
     """An old connection is let go once a new one is there: never none, never three, and the server sees no gap."""
     async with running(keeps) as server:
@@ -138,13 +149,7 @@ async def test_one_that_is_being_made_is_the_one() -> None:
     """Who comes while the connection is being made waits for that very one."""
     async with running(keeps) as server:
         made = asyncio.Event()
-
-        async def slowly() -> IdleConnection:
-            connection = await Destination(server.url, no_tls).connect(5)
-            await made.wait()
-            return connection
-
-        ready = ReadyConnection(slowly)
+        ready = ReadyConnection(held_back(server.url, made))
         keeping = asyncio.create_task(ready.keep())
         await asyncio.sleep(0.05)
         taking = asyncio.create_task(ready.take())
@@ -247,13 +252,7 @@ async def test_one_that_was_just_made_is_taken_or_closed(turns: int) -> None:
     """However near the making and the taking are to each other, no connection is left to nobody."""
     async with running(keeps) as server:
         go = asyncio.Event()
-
-        async def when_told() -> IdleConnection:
-            connection = await Destination(server.url, no_tls).connect(5)
-            await go.wait()
-            return connection
-
-        ready = ReadyConnection(when_told)
+        ready = ReadyConnection(held_back(server.url, go))
         keeping = asyncio.create_task(ready.keep())
         await asyncio.sleep(0.05)
         go.set()

@@ -136,8 +136,9 @@ async def test_a_connection_by_way_of_a_configured_proxy(tmp_path: Path) -> None
 
 
 @asynccontextmanager
-async def tunnelling(url: str) -> AsyncIterator[Listener]:
-    """A proxy that makes a tunnel to the host of `url`, and counts nothing that goes through it."""
+async def tunnelling(url: str, carried: bytearray | None = None) -> AsyncIterator[Listener]:
+    """A proxy that makes a tunnel to the host of `url`; what goes through it is added to `carried`."""
+    through = bytearray() if carried is None else carried
     port = int(url.split(":")[2].split("/")[0])
 
     async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -146,6 +147,7 @@ async def tunnelling(url: str) -> AsyncIterator[Listener]:
 
         async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
             while data := await source.read(65536):
+                through.extend(data)
                 target.write(data)
             target.close()
 
@@ -482,34 +484,18 @@ async def test_https_goes_through_the_proxy(tmp_path: Path, monkeypatch: pytest.
     """The proxy is told host and port and carries TLS: it reads neither credentials nor tokens."""
     ca_file, context = certificate(tmp_path)
 
-    async with listening(says(http(TOKENS)), context) as server:
-        port = int(server.url.split(":")[2].split("/")[0])
-
-        async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-
-            async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-                while data := await source.read(65536):
-                    carried.extend(data)
-                    target.write(data)
-                target.close()
-
-            try:
-                await asyncio.gather(copy(reader, far_writer), copy(far_reader, writer))
-            finally:
-                far_writer.transport.abort()
-
-        carried = bytearray()
-        async with listening(tunnel) as proxy:
-            monkeypatch.setenv("HTTPS_PROXY", proxy.url.removesuffix("/token"))
-            async with TokenEndpoint.open(server.url, ca_file) as endpoint:
-                await endpoint.connect()
-                assert b"".join(server.connections) == b""
-                assert (await endpoint.send(request(server.url))).body == TOKENS
-            assert len(server.connections) == 1
-            assert bytes(proxy.connections[0]).startswith(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n".encode())
-            assert b"s3kr1t" not in bytes(proxy.connections[0]) + carried
+    carried = bytearray()
+    async with listening(says(http(TOKENS)), context) as server, tunnelling(server.url, carried) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.removesuffix("/token"))
+        async with TokenEndpoint.open(server.url, ca_file) as endpoint:
+            await endpoint.connect()
+            assert b"".join(server.connections) == b""
+            assert (await endpoint.send(request(server.url))).body == TOKENS
+        assert len(server.connections) == 1
+        host = server.url.split("/")[2]
+        assert bytes(proxy.connections[0]).startswith(f"CONNECT {host} HTTP/1.1\r\n".encode())
+        assert carried
+        assert b"s3kr1t" not in bytes(proxy.connections[0]) + carried
 
 
 @pytest.mark.parametrize("status", ["403 Forbidden", "407 Proxy Authentication Required", "502 Bad Gateway"])
