@@ -24,44 +24,63 @@ from loopback_auth.oauth.authorization import (
     Evidence,
     parse_authorization_response,
 )
-from loopback_auth.progress import BrowserFailed, Progress, Rejected, Stored, WrongPath
+from loopback_auth.oauth.registration import RedirectURI
+from loopback_auth.progress import BrowserFailed, Progress, Rejected, Stored, StrangerCame, WrongPath
 from loopback_auth.redirect.pages import Page
 from loopback_auth.redirect.paste import PastedRedirect, parse_pasted
 from loopback_auth.redirect.server import LoopbackServer, Redirect
+from loopback_auth.secret import Secret
 
 
 class Catch:
     """The redirects of one login: the first good one decides, all good ones are told how it ended."""
 
-    def __init__(self, request: AuthorizationRequest, tell: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, request: AuthorizationRequest, redirect_uri: RedirectURI, tell: Callable[[Progress], None]
+    ) -> None:
+        """`tell` hears of each wrong paste, but only of the first stray request: there may be very many."""
         self.code: asyncio.Future[AuthorizationCode] = asyncio.get_running_loop().create_future()
         self.caught_at = 0.0
         self._request = request
+        self._redirect_uri = redirect_uri
         self._tell = tell
+        self._told_of_stray = False
         self._held: list[Redirect | PastedRedirect] = []
         self._page: Page | None = None
 
+    def is_stray(self, path: str, query: Secret, from_our_browser: bool) -> bool:
+        """Whether a request cannot be this login's redirect: its state, or what stands in for it, decides first."""
+        try:
+            self._parse(query, "cookie" if from_our_browser else None)
+        except RedirectRejected as rejected:
+            stray: Progress = Rejected(str(rejected), pasted=False)
+        except AuthorizationResponseError:
+            return False
+        else:
+            if path == self._redirect_uri.path:
+                return False
+            stray = WrongPath(path)
+        self._tell_once(stray)
+        return True
+
+    def stranger_came(self) -> None:
+        """Say so: nobody else should know the start page's address, unless from the process list."""
+        self._tell_once(StrangerCame())
+
     async def redirects(self, server: LoopbackServer) -> None:
         """Judge what comes to the loopback server, for ever."""
-        expected = server.redirect_uri.path
         while True:
             redirect = await server.next()
-            if redirect.path == expected:
-                self._judge(redirect, "cookie" if redirect.from_our_browser else None)
-            else:
-                redirect.reject()
-                self._tell(WrongPath(redirect.path))
+            self._judge(redirect, "cookie" if redirect.from_our_browser else None)
 
-    async def pastes(self, pasted: Callable[[], Awaitable[str]], server: LoopbackServer) -> None:
+    async def pastes(self, pasted: Callable[[], Awaitable[str]]) -> None:
         """Judge what is pasted into the terminal, for ever."""
         while True:
             text = await pasted()
             try:
-                redirect = parse_pasted(text, server.redirect_uri)
+                self._judge(parse_pasted(text, self._redirect_uri), "pasted")
             except RedirectRejected as rejected:
                 self._tell(Rejected(str(rejected), pasted=True))
-            else:
-                self._judge(redirect, "pasted")
 
     def tell(self, progress: Progress) -> None:
         """Pass it on; once the tokens are stored the browsers hear that, whatever becomes of our caller."""
@@ -75,14 +94,18 @@ class Catch:
         for redirect in self._held:
             redirect.answer(self._page)
 
+    def _tell_once(self, stray: Progress) -> None:
+        if not self._told_of_stray:
+            self._told_of_stray = True
+            self._tell(stray)
+
+    def _parse(self, query: Secret, otherwise: Evidence | None) -> AuthorizationCode:
+        return parse_authorization_response(self._request, query.reveal(), otherwise=otherwise)
+
     def _judge(self, redirect: Redirect | PastedRedirect, otherwise: Evidence | None) -> None:
         """Let a good redirect decide, once, and hold its browser; a second click on Allow deserves the same answer."""
         try:
-            outcome = parse_authorization_response(self._request, redirect.query.reveal(), otherwise=otherwise)
-        except RedirectRejected as rejected:
-            redirect.reject()
-            self._tell(Rejected(str(rejected), pasted=otherwise == "pasted"))
-            return
+            outcome = self._parse(redirect.query, otherwise)
         except AuthorizationResponseError as refusal:
             if not self.code.done():
                 self.code.set_exception(refusal)
@@ -97,21 +120,19 @@ class Catch:
 
 @asynccontextmanager
 async def catching(
+    catch: Catch,
     server: LoopbackServer,
-    request: AuthorizationRequest,
     browser: subprocess.Popen[bytes] | str | None,
     pasted: Callable[[], Awaitable[str]] | None,
-    tell: Callable[[Progress], None],
-) -> AsyncIterator[Catch]:
+) -> AsyncIterator[None]:
     """Catch redirects in the background; on an error, say so to the browsers that wait, and on the start page."""
-    catch = Catch(request, tell)
     tasks = [asyncio.create_task(catch.redirects(server))]
     if pasted is not None:
-        tasks.append(asyncio.create_task(catch.pastes(pasted, server)))
+        tasks.append(asyncio.create_task(catch.pastes(pasted)))
     if isinstance(browser, subprocess.Popen):
-        tasks.append(asyncio.create_task(_watch(browser, tell)))
+        tasks.append(asyncio.create_task(_watch(browser, catch.tell)))
     try:
-        yield catch
+        yield
     except BaseException as error:
         if isinstance(error, TokenEndpointUnreachable):
             server.start_shows("unreachable")
@@ -145,10 +166,10 @@ async def first_code(catch: Catch, connecting: asyncio.Task[None], timeout: floa
     try:
         async with asyncio.timeout(timeout):
             while not catch.code.done():
-                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if connecting in done and not catch.code.done():
+                if connecting in waiting and connecting.done():  # before the start page is asked for, if it can be
                     connecting.result()
                     waiting.discard(connecting)
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     except TimeoutError:
         raise LoginTimedOut(
             f"no redirect arrived within {timeout:.0f} s",

@@ -16,7 +16,7 @@ from contextlib import suppress
 from loopback_auth import clock
 from loopback_auth.adoption import adopt_left, checked, save, with_company
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
-from loopback_auth.catching import catching, first_code
+from loopback_auth.catching import Catch, catching, first_code
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import LoginRequired, OutcomeUnknown, StoreError, StoreNotWritable, TokensNotStored
 from loopback_auth.grant import Grant
@@ -85,15 +85,16 @@ async def complete(
         state=Secret(random()),
         code_verifier=Secret(random()),
     )
+    catch = Catch(request, listener.redirect_uri, tell)
     async with (
         TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file, registration.proxy) as endpoint,
         endpoint.stay_connected() as connecting,
-        LoopbackServer.open(listener, request.url, tls) as server,
+        LoopbackServer.open(listener, request.url, tls, catch) as server,
     ):
         why_not = opened if isinstance(opened, str) else None
         tell(BrowserOpened(server.start_url, request.url, server.redirect_uri, why_not))
 
-        async with catching(server, request, opened, pasted, tell) as catch:
+        async with catching(catch, server, opened, pasted):
             code = await first_code(catch, connecting, timeout)
             tell(CodeReceived(code.shown_by))
             account = await redeem(

@@ -45,6 +45,10 @@ class WrongPath(NamedTuple):
     path: str
 
 
+class StrangerCame(NamedTuple):
+    """Another user of this machine asked for the start page, and did not get it."""
+
+
 class CodeReceived(NamedTuple):
     """The redirect came, with a code that was checked; `shown_by` says what showed that it is ours."""
 
@@ -70,4 +74,14 @@ class CompanyUnknown(NamedTuple):
     why: ResourceError
 
 
-Progress = BrowserOpened | BrowserFailed | Rejected | WrongPath | CodeReceived | Answered | Stored | CompanyUnknown
+Progress = (
+    BrowserOpened
+    | BrowserFailed
+    | Rejected
+    | WrongPath
+    | StrangerCame
+    | CodeReceived
+    | Answered
+    | Stored
+    | CompanyUnknown
+)

@@ -22,6 +22,7 @@ from loopback_auth.progress import (
     Progress,
     Rejected,
     Stored,
+    StrangerCame,
     WrongPath,
 )
 from loopback_auth.redirect.browser import forwarding_command
@@ -52,7 +53,6 @@ class LoginWords:
         self._quiet = quiet
         self._verbose = verbose
         self._waiting_for: str | None = None
-        self._said: set[str] = set()
         self._latest: Progress | None = None
 
     def tell(self, progress: Progress) -> None:
@@ -68,6 +68,11 @@ class LoginWords:
                 self._rejected(why, pasted=pasted)
             case WrongPath(path):
                 self._wrong_path(path)
+            case StrangerCame():
+                voice.warning(
+                    "another user of this machine asked for the start page and was refused: "
+                    "run browser and login as one user"
+                )
             case CodeReceived(shown_by):
                 self._waiting_for = None
                 self._detail(f"the redirect came; {self._evidence(shown_by)}")
@@ -161,24 +166,17 @@ class LoginWords:
         return f"its state is not the one that was sent, but {how}{known}"
 
     def _rejected(self, why: str, *, pasted: bool) -> None:
-        """Answer each paste; of requests say it once: whoever sends wrong ones must not fill the terminal."""
         if pasted:
             voice.warning(f"what was pasted is not the redirect of this login: {why}")
-        elif self._first("rejected"):
+        else:
             voice.warning(f"a request that is not this login's redirect was ignored: {why}")
 
     def _wrong_path(self, path: str) -> None:
-        if self._first("path"):
-            voice.warning(
-                f"a redirect arrived at {printable(path, 100)}, and this login waits at another path",
-                "the redirect URI registered with the server must be the one given to login, "
-                f"{self._registration.redirect_uri}: see --redirect-uri",
-            )
-
-    def _first(self, kind: str) -> bool:
-        new = kind not in self._said
-        self._said.add(kind)
-        return new
+        voice.warning(
+            f"a redirect arrived at {printable(path, 100)}, and this login waits at another path",
+            "the redirect URI registered with the server must be the one given to login, "
+            f"{self._registration.redirect_uri}: see --redirect-uri",
+        )
 
     def _detail(self, text: str) -> None:
         if self._verbose:

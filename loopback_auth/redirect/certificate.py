@@ -78,6 +78,7 @@ def _good_until(pem: Path) -> datetime.datetime:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
+        files.check_folder(str(pem.parent))
         content = files.read(str(pem))
         leaf = x509.load_pem_x509_certificate(content)
         matches = leaf.public_key() == load_pem_private_key(content, password=None).public_key()

@@ -16,7 +16,8 @@ def who_holds(port: int) -> str:
             with contextlib.suppress(OSError):
                 if any(_target(link) == f"socket:[{inode}]" for link in links.iterdir()):
                     process = links.parent
-                    return f"{printable(process.joinpath('comm').read_text().strip(), 40)} (process {process.name})"
+                    name = process.joinpath("comm").read_text(errors="replace").strip()  # any bytes can be one
+                    return f"{printable(name, 40)} (process {process.name})"
         return "a program of this user" if uid == os.getuid() else f"a program of user {_user(uid)}"
     return "another program"
 
@@ -32,7 +33,7 @@ def _listeners(port: int) -> list[tuple[str, int]]:
     """Inode and user id of each listening socket on `port`, from the kernel's tables (proc(5))."""
     found: list[tuple[str, int]] = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError, IndexError):
             for line in Path(table).read_text().splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:

@@ -11,12 +11,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
-from loopback_auth.redirect.requests import Reply, Request
-
-LINE_LIMIT = 8190
-"""Bytes of a request line: a 4 KiB code and what stands beside it."""
-HEADER_LIMIT = 64 * 1024
-"""Bytes of one header: other programs leave cookies on `localhost`, which would cost us the code."""
+from loopback_auth.redirect.requests import HEADER_LIMIT, LINE_LIMIT, Reply, Request
 
 _muted = logging.getLogger("loopback_auth.redirect.muted")  # aiohttp logs the request line, and the code is in it
 _muted.disabled = True

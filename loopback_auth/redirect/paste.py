@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from urllib.parse import urlsplit
 
 from loopback_auth.errors import RedirectRejected
 from loopback_auth.oauth.registration import RedirectURI
@@ -50,15 +50,19 @@ def parse_pasted(text: str, redirect_uri: RedirectURI) -> PastedRedirect:
     """
     address = "".join(text.split()).strip("\"'<>`")
     expected = f"{redirect_uri.authority}{redirect_uri.path}"
-    bare = address.partition("://")[2] if "://" in address else address
-    place, has_query, rest = bare.partition("?")
+    before, has_query, rest = address.partition("?")
+    place = before.partition("://")[2] if "://" in before else before
     if place != expected and f"{place}/" != expected:
-        # without a scheme it may be the code alone, which is not repeated
-        found = f"yours is at {printable(urlsplit(address).netloc, 60)}" if "://" in address else "this is no address"
+        host = _HOST.match(before)  # without a scheme it may be the code alone, which is not repeated
+        found = f"yours is at {printable(host[1], 60)}" if host else "this is no address"
         raise RedirectRejected(f"the address should begin with {redirect_uri.text}, and {found}")
     if not has_query:
         raise RedirectRejected("the address ends before its ?: copy all of it, to its end")
     return PastedRedirect(Secret(rest.partition("#")[0]))
+
+
+_HOST = re.compile(r"https?://(?:[^/#]*@)?((?:[\w.-]+|\[[\w.:]+\])(?::\d*)?)(?=/|#|$)", re.IGNORECASE)
+"""An address's host and port, if it plainly has one; without user and password."""
 
 
 class Terminal:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loopback_auth.redirect.pages import BARE_HEADERS, STATUS, Page, render
+from loopback_auth.redirect.peers import Owner
+
+LINE_LIMIT = 8190
+"""Bytes of a request line: a 4 KiB code and what stands beside it."""
+HEADER_LIMIT = 1024 * 1024
+"""Bytes of one header: other programs leave cookies on `localhost`, which would cost us the code; browsers keep up to
+180 of 4 KiB for a host."""
+
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 §5.6.2
+_LINE = re.compile(rf"({_NAME}) ([\x21-\x7e\x80-\xff]+) (HTTP/1\.[01])")
+_HEADER = re.compile(rf"({_NAME}):([\t\x20-\x7e\x80-\xff]*)")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -17,29 +29,28 @@ class Request:
     """Path and query as they came."""
     headers: Mapping[str, list[str]]
     """Names in lower case."""
+    sender: Owner = "ours"
 
     @classmethod
-    def parse(cls, came: bytes) -> Request | None:
-        """Return the request if this is one and nothing more, written as browsers do; None for all else."""
-        head, end, rest = came.partition(b"\r\n\r\n")
-        line, *fields = head.decode("latin-1").split("\r\n")
-        words = line.split(" ")
-        if not end or rest or len(words) != 3 or words[2] != "HTTP/1.1":
+    def parse(cls, head: bytes, sender: Owner = "ours") -> Request | None:
+        """Read a request line and headers, without the empty line behind them; None if malformed (RFC 9112 §2-5)."""
+        first, *fields = head.decode("latin-1").split("\r\n")
+        if len(first) > LINE_LIMIT or (line := _LINE.fullmatch(first)) is None:
             return None
         headers: dict[str, list[str]] = {}
         for each in fields:
-            name, colon, value = each.partition(":")
-            if not colon or not name.replace("-", "").isalnum():
+            if (header := _HEADER.fullmatch(each)) is None:
                 return None
-            headers.setdefault(name.lower(), []).append(value.strip(" \t"))
-        if "content-length" in headers or "transfer-encoding" in headers:
-            return None
-        return cls(words[0], words[1], headers)
+            headers.setdefault(header[1].lower(), []).append(header[2].strip(" \t"))
+        if line[3] == "HTTP/1.0":
+            headers.setdefault("connection", []).append("close")
+        return cls(line[1], line[2], headers, sender)
 
     @property
-    def keeps_alive(self) -> bool:
-        """Whether another request may follow on the same connection (RFC 9112 §9.3)."""
-        return not any("close" in value.lower() for value in self.every("connection"))
+    def is_last(self) -> bool:
+        """Whether its connection ends with it: that is asked for, or a body follows, which nobody here reads."""
+        asked = any("close" in value.lower() for value in self.every("connection"))
+        return asked or bool(self.every("content-length") or self.every("transfer-encoding"))
 
     def every(self, name: str) -> list[str]:
         """Return the values of a header, which may stand there more than once."""
@@ -72,6 +83,11 @@ class Reply:
         """Return a page."""
         body, headers = render(page)
         return cls(STATUS[page], dict(headers), body)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the connection ends with it."""
+        return self.headers.get("Connection") == "close"
 
     def wire(self) -> bytes:
         """Return the bytes of it (RFC 9112)."""

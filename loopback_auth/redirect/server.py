@@ -2,7 +2,8 @@
 
 Pull style: `redirect = await server.next()`, and later `redirect.answer(page)`; until then the browser waits.
 It knows nothing of OAuth: which redirect is ours is for its caller to say. It never shows, logs or keeps what a
-request holds, and acts on GET alone.
+request holds, and acts on GET alone. A connection goes through `entrance.py` to `doorman.py`, and on to `http.py` if it
+may be the redirect.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from loopback_auth.importing import imported
 from loopback_auth.redirect.doorman import Doorman
+from loopback_auth.redirect.entrance import Entrance
 from loopback_auth.redirect.listener import Listener
 from loopback_auth.redirect.pages import STATUS, Page
 from loopback_auth.redirect.requests import Reply, Request
@@ -32,13 +34,10 @@ LAST_PAGE_TIMEOUT = 1.0
 
 
 class Redirect:
-    """A request that may be the redirect: `path` as it came, and the raw `query`. The browser waits for an answer."""
+    """A request that may be the redirect: the raw `query` of it. The browser waits for an answer."""
 
-    def __init__(
-        self, path: str, query: Secret, clean_address: Callable[[Page], str], *, from_our_browser: bool
-    ) -> None:
+    def __init__(self, query: Secret, clean_address: Callable[[Page], str], *, from_our_browser: bool) -> None:
         """`clean_address` returns where the server shows a page, and makes it wait for the browser to come there."""
-        self.path = path
         self.query = query
         self.from_our_browser = from_our_browser
         """Whether it holds the cookie of this login's start page."""
@@ -61,10 +60,21 @@ class Redirect:
         return await self._reply
 
 
+class Judge(Protocol):
+    """Knows what the redirect must be. It is asked for each request: it must neither wait nor take long."""
+
+    def is_stray(self, path: str, query: Secret, from_our_browser: bool) -> bool:
+        """Whether a request cannot be this login's redirect."""
+
+    def stranger_came(self) -> None:
+        """Hear that another user of this machine asked for the start page, and did not get it."""
+
+
 class LoopbackServer:
     """Answers for one login. Made by `open`, which also ends it."""
 
-    def __init__(self, listener: Listener, location: Secret) -> None:
+    def __init__(self, listener: Listener, location: Secret, judge: Judge) -> None:
+        self._judge = judge
         self.redirect_uri = listener.redirect_uri
         self.start_url = listener.start_url
         self._start_path = listener.start_path
@@ -81,27 +91,28 @@ class LoopbackServer:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, listener: Listener, location: Secret, tls: ssl.SSLContext | None = None
+        cls,
+        listener: Listener,
+        location: Secret,
+        tls: ssl.SSLContext | None,
+        judge: Judge,
     ) -> AsyncIterator[LoopbackServer]:
         """Answer on `listener`, with `tls` for an https redirect URI; the start page sends the browser to `location`.
 
         On leaving, the answers under way are let finish. aiohttp is imported meanwhile, in a thread.
         """
-        server = cls(listener, location)
+        server = cls(listener, location, judge)
         doorman = Doorman(server._first_reply)
-        loop = asyncio.get_running_loop()
-        servers = [await loop.create_server(doorman.meet, sock=each, ssl=tls) for each in listener.sockets]
-        handing_over = asyncio.create_task(_hand_over(doorman, server._answer))
-        try:
-            yield server
-        finally:
-            for each in servers:
-                each.close()
-            for redirect in server._open:
-                redirect.reject()
-            http = await handing_over
-            await http.end(LAST_PAGE_TIMEOUT)
-            doorman.close()
+        async with Entrance.open(listener.sockets, tls, doorman.meet):
+            handing_over = asyncio.create_task(_hand_over(doorman, server._answer))
+            try:
+                yield server
+            finally:
+                for redirect in server._open:
+                    redirect.reject()
+                http = await handing_over
+                doorman.close()
+                await http.end(LAST_PAGE_TIMEOUT)
 
     def start_shows(self, page: Page) -> None:
         """Let the start page show `page` instead, if the browser has not been there yet."""
@@ -110,7 +121,7 @@ class LoopbackServer:
             self._expect(self._start_path)
 
     async def next(self) -> Redirect:
-        """Wait for the next request that may be the redirect: for its path, or for another with a code in it."""
+        """Wait for the next request that is no stray one."""
         return await self._redirects.get()
 
     async def last_page_fetched(self) -> None:
@@ -125,9 +136,8 @@ class LoopbackServer:
         reply = self._first_reply(request)
         if reply is not None:
             return reply
-        path, _, query = request.target.partition("?")
-        ours = self._cookie.matches(request.cookie(self._cookie_name))
-        redirect = Redirect(path, Secret(query), self._clean_address, from_our_browser=ours)
+        query = Secret(request.target.partition("?")[2])
+        redirect = Redirect(query, self._clean_address, from_our_browser=self._has_cookie(request))
         self._open.add(redirect)
         try:
             self._redirects.put_nowait(redirect)
@@ -139,27 +149,40 @@ class LoopbackServer:
         """Answer what needs no waiting; None for what may be the redirect."""
         if request.method != "GET":
             return Reply.bare(405, Allow="GET")
-        if request.every("host") != [self.redirect_uri.authority]:  # a rebound name is not us
-            return Reply.page("rejected")
+        if request.every("host") != [self.redirect_uri.authority]:  # a rebound name is not us, and reads nothing
+            return Reply.bare(400)
         if set(request.every("origin")) - {"null"}:  # a script of another page, never a navigation
             return Reply.page("rejected")
         if any("prefetch" in value for value in (*request.every("sec-purpose")[:1], *request.every("purpose")[:1])):
             return Reply.bare(503)
         path, _, query = request.target.partition("?")
+        page = self._last_page(path)
+        is_start = path == self._start_path
+        if not (is_start or page or path == self.redirect_uri.path or _may_hold_code(query)):
+            return Reply.bare(404)
+        if set(request.every("sec-fetch-dest")) - {"document"}:  # an image, a frame, a script: part of another page
+            return Reply.page("rejected")
+        if is_start and request.sender != "ours":  # the address stands in the process list
+            if request.sender == "a stranger":
+                self._judge.stranger_came()
+            return Reply.page("rejected")
         self._fetched(path)
-        if path == self._start_path:
+        if is_start:
             return self._start_page()
-        if (page := self._last_page(path)) is not None:
+        if page is not None:
             return self._with_cookie(Reply.page(page), "gone", "; Max-Age=0")
-        if path == self.redirect_uri.path or _may_hold_code(query):
-            return None
-        return Reply.bare(404)
+        if self._judge.is_stray(path, Secret(query), self._has_cookie(request)):
+            return Reply.page("rejected")
+        return None
 
     def _start_page(self) -> Reply:
         start, self._start = self._start, "used"
         if isinstance(start, Secret):
             return self._with_cookie(Reply.bare(303, Location=start.reveal()), self._cookie.reveal())
         return Reply.page(start)
+
+    def _has_cookie(self, request: Request) -> bool:
+        return self._cookie.matches(request.cookie(self._cookie_name))
 
     def _with_cookie(self, reply: Reply, value: str, expires: str = "") -> Reply:
         """Mark the browser that opened the start page: the mark comes back with the redirect, and no script sees it."""

@@ -17,7 +17,8 @@ _ADDRESSES = {
     "127.0.0.1": ((socket.AF_INET, "127.0.0.1"),),
     "::1": ((socket.AF_INET6, "::1"),),
 }
-_BACKLOG = 128
+_BACKLOG = 4096
+"""Connections that wait to be accepted: when more come the kernel drops them, and a browser tries again after 1 s."""
 _ATTEMPTS = 20  # a free port of one family may be taken in the other
 _NO_SUCH_FAMILY = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 

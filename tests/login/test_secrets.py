@@ -115,6 +115,7 @@ async def test_shared_file(program: Program, confidential: StrictServer) -> None
     secret = program.home / "secrets" / "client-acme"
     secret.parent.mkdir(parents=True, mode=0o700)
     secret.write_text(SECRET)
+    secret.chmod(0o600)  # as all that stands in this folder
     (program.home / "config.toml").write_text(
         f"[servers.mine]\nauthorization_endpoint = '{confidential.base}/authorize'\n"
         f"token_endpoint = '{confidential.base}/token'\n"

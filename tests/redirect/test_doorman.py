@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from loopback_auth.redirect.certificate import own_leaf, server_context
 from loopback_auth.redirect.doorman import Doorman
+from loopback_auth.redirect.entrance import Entrance
 from loopback_auth.redirect.http import HTTPServer
 from loopback_auth.redirect.requests import Reply, Request
+from loopback_auth.redirect.sockets import listen
 
 START = b"GET /start HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HEAD = START[:-4]
 OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -26,7 +29,13 @@ async def answer(request: Request) -> Reply:
 
 
 def first(request: Request) -> Reply | None:
-    return Reply.bare(303, Location="https://server.example/") if request.target == "/start" else None
+    match request.target:
+        case "/start":
+            return Reply.bare(303, Location="https://server.example/")
+        case "/no":
+            return Reply.bare(400)
+        case _:
+            return None
 
 
 class House:
@@ -57,10 +66,11 @@ async def house(folder: Path, *, tls: bool = False) -> AsyncIterator[House]:
     if tls:
         pem, _ = own_leaf(folder)
         context, client = server_context(pem, pem), ssl.create_default_context(cafile=str(pem))
-    server = await asyncio.get_running_loop().create_server(doorman.meet, "127.0.0.1", 0, ssl=context)
-    async with server:
-        yield House(doorman, server.sockets[0].getsockname()[1], client)
+    listening = listen("127.0.0.1", 0)
+    async with Entrance.open(listening, context, doorman.meet):
+        yield House(doorman, listening[0].getsockname()[1], client)
         doorman.close()
+    listening[0].close()
     await asyncio.sleep(0.02)
 
 
@@ -125,6 +135,31 @@ async def test_who_spoke_first_is_served_first(tmp_path: Path) -> None:
         await http.end(1)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_who_is_turned_away_is_heard_no_longer(tmp_path: Path, tls: bool) -> None:
+    """An answer that is a refusal ends the connection: a second request on it, sent at once, has no answer."""
+    async with house(tmp_path, tls=tls) as at:
+        for sent in (b"GET /no HTTP/1.1\r\nHost: localhost\r\n\r\n" + START, b"nonsense\r\n\r\n" + START):
+            reader, writer = await at.visit(sent)
+            came = await asyncio.wait_for(reader.read(), 5)
+            assert came.startswith(b"HTTP/1.1 400 ")
+            assert came.count(b"HTTP/1.1") == 1
+            assert b"Connection: close" in came
+            writer.close()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("sent", [b"GET /" + b"x" * 9000, b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200_000])
+async def test_a_head_without_end_is_refused(tmp_path: Path, tls: bool, sent: bytes) -> None:
+    """A request line over 8 KiB, or headers over 1 MiB, are 400, however they come."""
+    async with house(tmp_path, tls=tls) as at:
+        reader, writer = await at.visit(sent)
+        with suppress(ConnectionError):
+            assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
 async def test_a_start_page_in_two_pieces(tmp_path: Path) -> None:
     """A request that comes in pieces is answered when it is whole."""
     async with house(tmp_path) as at:
@@ -148,7 +183,7 @@ async def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
         _, gone = await at.visit(OTHER)
         gone.close()
         _, endless = await at.visit()
-        endless.write(b"x" * (16 * 1024 * 1024))
+        endless.write(OTHER + b"x" * (16 * 1024 * 1024))
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(endless.drain(), 0.3)
         http = at.arrive()
@@ -191,32 +226,56 @@ async def test_those_who_wait_at_the_end_are_let_go(tmp_path: Path) -> None:
 def test_any_bytes_are_a_request_or_none(came: bytes) -> None:
     """Whatever comes is a request, or it is none; no exception gets out."""
     Request.parse(came)
-    Request.parse(b"GET / HTTP/1.1\r\n" + came + b"\r\n\r\n")
+    Request.parse(b"GET / HTTP/1.1\r\n" + came)
 
 
 @pytest.mark.parametrize(
-    "came",
+    "head",
     [
-        START[:-2],
-        START + b"x",
-        START.replace(b"HTTP/1.1", b"HTTP/1.0"),
-        START.replace(b"HTTP/1.1", b"HTTP/2"),
-        START.replace(b"GET ", b"GET  "),
-        START.replace(b"Host:", b"Host"),
-        START.replace(b"Host:", b"Ho st:"),
-        START.replace(b"Host:", b" Host:"),
-        START.replace(b"\r\n\r\n", b"\r\nContent-Length: 0\r\n\r\n"),
-        START.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        b"",
+        HEAD.replace(b"HTTP/1.1", b"HTTP/2"),
+        HEAD.replace(b"HTTP/1.1", b"http/1.1"),
+        HEAD.replace(b"GET ", b"GET  "),
+        HEAD.replace(b"/start", b"/st\0art"),
+        HEAD.replace(b"/start", b"/st art"),
+        HEAD.replace(b"/start", b"/" + b"x" * 8190),
+        HEAD.replace(b"Host:", b"Host"),
+        HEAD.replace(b"Host:", b":"),
+        HEAD.replace(b"Host:", b"Ho st:"),
+        HEAD.replace(b"Host:", b"Host :"),
+        HEAD.replace(b"Host:", b" Host:"),
+        HEAD.replace(b"localhost", b"local\nhost"),
+        HEAD.replace(b"localhost", b"local\0host"),
+        HEAD + b"\r\n folded",
     ],
 )
-def test_what_is_not_written_as_browsers_do_is_left_to_aiohttp(came: bytes) -> None:
-    """Anything unusual waits for the real parser."""
-    assert Request.parse(came) is None
+def test_what_is_malformed_is_no_request(head: bytes) -> None:
+    """Whatever RFC 9112 forbids is not guessed at."""
+    assert Request.parse(HEAD) is not None
+    assert Request.parse(head) is None
+
+
+@pytest.mark.parametrize(
+    ("head", "last"),
+    [
+        (HEAD, False),
+        (HEAD + b"\r\nConnection: keep-alive", False),
+        (HEAD + b"\r\nConnection: Close", True),
+        (HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"), True),
+        (HEAD + b"\r\nContent-Length: 0", True),
+        (HEAD + b"\r\nTransfer-Encoding: chunked", True),
+    ],
+)
+def test_which_request_is_the_last_of_its_connection(head: bytes, last: bool) -> None:
+    """Who asks for the end, speaks an old HTTP, or announces a body is not heard any further."""
+    request = Request.parse(head)
+    assert request is not None
+    assert request.is_last is last
 
 
 def test_a_request() -> None:
     """Method, target and headers, as they came; a header may stand there twice."""
-    request = Request.parse(b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a:\t2 \r\nCookie: a=1; b=2; a=3\r\n\r\n")
+    request = Request.parse(b"GET /a?b=c HTTP/1.1\r\nHost: h\r\nX-A: 1\r\nx-a:\t2 \r\nCookie: a=1; b=2; a=3")
     assert request is not None
     assert (request.method, request.target) == ("GET", "/a?b=c")
     assert (request.every("x-a"), request.every("origin")) == (["1", "2"], [])

@@ -51,6 +51,7 @@ BARE_HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",  # to a script of another page it looks as if nobody answered
     "Server": "loopback-auth",
 }
 """On every answer of the loopback server, the ones without a page included."""

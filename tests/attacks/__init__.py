@@ -1,0 +1,1 @@
+"""Attacks: what somebody who means harm may try, or find afterwards."""
