@@ -26,7 +26,7 @@ def fetch(
 ) -> Secret | None:
     """Return the secret that `reference` points to; None for a client that has none (`none`).
 
-    One line end at its end is not part of it: a newline inside Basic is a 401. Raises ConfigurationError.
+    One line end at its end is not part of it: a newline inside Basic is a 401. Raises ConfigurationError, StoreUnsafe.
     """
     if registration.token_endpoint_auth_method == "none":  # noqa: S105 (a method's name)
         return None
@@ -35,9 +35,9 @@ def fetch(
             text = environ.get(name, "")
             missing = f"the variable {printable(name)} is not set"
         case {"file": str(path)}:
-            text = _from_file(path)
+            text = _from_file(path, environ)
             missing = f"the file {printable(path)} is empty"
-        case {"command": list(words)}:
+        case {"command": [_, *_] as words}:
             text = _from_command([str(word) for word in words], environ)
             missing = f"the command {printable(words[0])} printed nothing"
         case {"keyring": str(name)}:
@@ -71,7 +71,11 @@ def keep(name: str, secret: Secret, environ: Mapping[str, str] = os.environ) -> 
 def kept(name: str, environ: Mapping[str, str] = os.environ) -> SecretReference:
     """Return where `keep` saves."""
     file = "".join(letter if valid_name(letter) or letter in ".-" else "_" for letter in name)
-    return {"file": os.path.join(folders.data(environ), "secrets", file)}
+    return {"file": os.path.join(_own_folder(environ), file)}
+
+
+def _own_folder(environ: Mapping[str, str]) -> str:
+    return os.path.join(folders.data(environ), "secrets")
 
 
 def forget(name: str, reference: SecretReference | None, environ: Mapping[str, str] = os.environ) -> None:
@@ -80,8 +84,12 @@ def forget(name: str, reference: SecretReference | None, environ: Mapping[str, s
         files.remove(reference["file"])
 
 
-def _from_file(path: str) -> str:
+def _from_file(path: str, environ: Mapping[str, str]) -> str:
+    """Read what the person named, which may be a pipe or a link; a file of our own must be as we made it."""
     try:
+        if os.path.dirname(path) == _own_folder(environ):
+            files.check_folder(os.path.dirname(path))
+            return files.read(path).decode(errors="surrogateescape")
         with open(path, "rb") as file:
             return file.read(64 * 1024).decode(errors="surrogateescape")
     except (OSError, ValueError) as error:
@@ -135,7 +143,7 @@ def _from_config(name: str, environ: Mapping[str, str]) -> str:
     path = os.path.realpath(os.path.join(folders.configuration(environ), "config.toml"))
     try:
         secret = tomllib.loads(files.read(path).decode()).get("clients", {}).get(name, {}).get("client_secret")
-    except (FileNotFoundError, ValueError, AttributeError) as error:
+    except (FileNotFoundError, ValueError, AttributeError, RecursionError) as error:
         reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else printable(error)
         raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
     except StoreUnsafe as error:

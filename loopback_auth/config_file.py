@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 import tomllib
 from collections.abc import Mapping
@@ -91,9 +92,10 @@ def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], str, int]:
     """Return what stands in `config.toml`, its path and its mode; a missing one is an empty one."""
     path = os.path.join(folders.configuration(environ), "config.toml")
     try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            return tomllib.load(file), path, mode
+        with open(path, "rb", opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            _check_file(status, path)
+            return tomllib.load(file), path, status.st_mode
     except FileNotFoundError:
         return {}, path, 0
     except (ValueError, RecursionError) as error:  # also an int of 5,000 digits, and 1,000 brackets
@@ -101,6 +103,24 @@ def read(environ: Mapping[str, str]) -> tuple[dict[str, Any], str, int]:
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise ConfigurationError(f"{printable(path)} cannot be read: {reason}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO in its place must not hold us
+
+
+def _check_file(status: os.stat_result, path: str) -> None:
+    """Raise ConfigurationError for a file that another user can write: a `command` in it is run by us."""
+    reason = None
+    if not stat.S_ISREG(status.st_mode):
+        reason = "it is not a regular file"
+    elif os.name == "posix" and status.st_uid not in (0, os.getuid()):
+        reason = f"it belongs to user id {status.st_uid}"
+    elif os.name == "posix" and status.st_mode & stat.S_IWOTH:
+        reason = "it can be written by other users"
+    if reason is not None:
+        shown = printable(path)
+        raise ConfigurationError(f"{shown} cannot be read: {reason}", hint=f"look at it: ls -l {shown}")
 
 
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
@@ -115,11 +135,14 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
         raise ConfigurationError(f"[sandbox] in {where} is not a table")
     _known(sandbox, ("port",), f"[sandbox] in {where}")
     port = environ.get("LOOPBACK_AUTH_SANDBOX_PORT") or sandbox.get("port", SANDBOX_PORT)
-    if not str(port).isdecimal() or not 0 < int(port) < 65536:
-        raise ConfigurationError(f"the sandbox's port is not a port: {printable(port)}", hint="1 to 65535")
+    if isinstance(port, str) and re.fullmatch("[0-9]{1,5}", port):
+        port = int(port)
+    if type(port) is not int or not 0 < port < 65536:
+        shown = f"{port:#x}" if isinstance(port, int) and abs(port) >= 2**63 else port  # decimal digits have a limit
+        raise ConfigurationError(f"the sandbox's port is not a port: {printable(shown)}", hint="1 to 65535")
     servers = {}
     for name, table in _tables(data, "servers", where):
-        preset = sandbox_at(int(port)) if name == SANDBOX else presets().get(name)
+        preset = sandbox_at(port) if name == SANDBOX else presets().get(name)
         servers[name] = parse_server(name, table, where, preset)
     clients = {
         name: _parse_client(name, table, where, os.path.dirname(path))
@@ -131,7 +154,7 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
         clients=clients,
         accounts=accounts,
         servers=servers,
-        sandbox_port=int(port),
+        sandbox_port=port,
         allow_network_store=allow_network_store,
         proxy=proxy,
     )
@@ -175,7 +198,7 @@ def _parse_account(name: str, table: Mapping[str, Any], where: str) -> ExpectedA
     if not isinstance(table.get("client"), str):
         raise ConfigurationError(f"{place} names no client", hint='client = "…", one of [clients.…]')
     company_id = table.get("company_id")
-    if not isinstance(company_id, int | str | None):
+    if not isinstance(company_id, str | None) and not (type(company_id) is int and abs(company_id) < 2**63):
         raise ConfigurationError(f"{place}: company_id is neither a number nor text")
     return ExpectedAccount(client=table["client"], company_id=None if company_id is None else str(company_id))
 

@@ -11,7 +11,10 @@ def printable(text: object, limit: int = LIMIT) -> str:
 
     Backslashes stay as they are: the result is for reading, not for decoding. Never raises.
     """
-    shown = str(text)
+    try:
+        shown = str(text)
+    except ValueError:  # a number of more than 4,300 digits
+        shown = "a very long number"
     if len(shown) <= limit and shown.isascii() and shown.isprintable():
         return shown
     shown = "".join(map(_shown, shown[: limit + 1]))

@@ -8,7 +8,9 @@ import platform
 import sys
 from collections.abc import Callable
 
+from tests.attacks import floods_bench as floods
 from tests.faults import bench as faults
+from tests.fuzz import bench as fuzz
 from tests.speed import login, stored_growth, stored_token
 
 
@@ -34,6 +36,8 @@ BENCHES = {
     "token": stored_token.main,
     "growth": stored_growth.main,
     "faults": faults.main,
+    "floods": floods.main,
+    "fuzz": fuzz.main,
 }
 
 

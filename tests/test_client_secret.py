@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from loopback_auth.oauth.servers import find_server
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import SecretReference
 from tests.store.accounts import REGISTRATION
-from tests.store.planted import mode
+from tests.store.planted import PLANTED, mode
 
 SECRET = "s3kr1t-client"
 
@@ -222,6 +223,20 @@ def test_a_kept_secret_stays_in_its_folder(home: Path, environ: dict[str, str], 
     path = Path(reference["file"])
     assert path.parent == home / "secrets"
     assert path.is_file()
+
+
+@pytest.mark.parametrize(("plant", "message", "hint"), PLANTED)
+def test_a_kept_secret_that_was_planted_is_refused(
+    home: Path, environ: dict[str, str], plant: Callable[[Path], None], message: str, hint: str
+) -> None:
+    """What `keep` saved must be as it was saved, in a folder that is this user's alone; a pipe holds nobody up."""
+    reference = keep("default", Secret(SECRET), environ)
+    kept = home / "secrets" / "default"
+    plant(kept)
+    error = refused(reference, environ)
+    assert (str(error), error.hint, error.exit_status) == (message.format(kept), (hint.format(kept),), 8)
+    kept.parent.chmod(0o777)
+    assert str(refused(reference, environ)) == f"{kept.parent} can be entered by other users"
 
 
 @pytest.mark.parametrize("reference", [None, {"env": "A"}, {"file": 5}])

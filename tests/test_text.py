@@ -53,3 +53,8 @@ def test_never_shows_anything_else(text: str) -> None:
 def test_shown_text_is_shown_as_it_is(text: str) -> None:
     """Text that went through the sink once goes through it again unchanged."""
     assert printable(printable(text)) == printable(text)
+
+
+def test_a_number_without_end() -> None:
+    """A number that Python will not write out is shown all the same."""
+    assert printable(10**5000) == "a very long number"

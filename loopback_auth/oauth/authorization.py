@@ -6,6 +6,7 @@ the token request takes nothing else.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote_to_bytes
@@ -151,7 +152,12 @@ def _check_issuer(iss: str | None, issuer: str | None, promised: bool) -> None:
     if iss is None and promised:
         raise RedirectRejected("it carries no iss, and this server promises one")
     if iss is not None and iss != issuer:
-        raise RedirectRejected(f"its iss is {printable(iss)}, and this login asked {printable(issuer)}")
+        raise RedirectRejected(f"its iss is {_word(iss)}, and this login asked {printable(issuer)}")
+
+
+def _word(text: str) -> str:
+    """Return what is shown of an iss or an error: with a wrong separator, the code stands behind it."""
+    return printable(re.split("[;&=?#]", text, maxsplit=1)[0])
 
 
 _REFUSALS: dict[str, tuple[type[AuthorizationResponseError], str, str]] = {
@@ -203,10 +209,10 @@ def _refusal(error: str, description: str | None) -> AuthorizationResponseError:
             "nothing was spent; see what the server says",
         ),
     )
-    said = printable(error) if not description else f"{printable(error)}: {printable(description)}"
+    said = _word(error) if not description else f"{_word(error)}: {printable(description)}"
     return kind(
         f"{message} ({said})",
-        error=printable(error),
+        error=_word(error),
         error_description=None if description is None else printable(description),
         hint=hint,
     )

@@ -121,7 +121,8 @@ def check_client_id(client_id: str, server: AuthorizationServer) -> None:
     for beginning, owner in server.foreign_client_ids.items():
         if client_id.startswith(beginning):
             raise ConfigurationError(
-                f"the client_id {printable(client_id, 60)} is one of {owner}, and this is {server.title}",
+                f"the client_id {printable(client_id, 60)} is one of {printable(owner)}, "
+                f"and this is {printable(server.title)}",
                 hint="take the id that Lightspeed gave for this product and environment",
             )
 
@@ -154,7 +155,9 @@ def is_proxy(url: str) -> bool:
     """Whether this is an http:// or https:// URL with a host, as the address of a proxy must be."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        if any(not "!" <= character <= "~" for character in url):
+            return False
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and _is_plain(parts)
     except ValueError:
         return False
 
@@ -178,9 +181,7 @@ def _split(url: str, name: str) -> SplitResult:
         port_is_valid = parts.port is None or parts.port >= 0
     except ValueError as error:
         raise ConfigurationError(f"the {name} is not a URL: {shown}") from error
-    behind_literal = parts.netloc.partition("]")[2]
-    port_is_valid = port_is_valid and behind_literal[:1] in ("", ":")  # urlsplit reads [::1].evil.example as ::1
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not port_is_valid:
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not port_is_valid or not _is_plain(parts):
         raise ConfigurationError(
             f"the {name} is not a URL: {shown}", hint="it begins with https:// (or http://) and names a host"
         )
@@ -189,6 +190,12 @@ def _split(url: str, name: str) -> SplitResult:
     if "#" in url:
         raise ConfigurationError(f"the {name} has a fragment: {shown}", hint="leave out everything from the # on")
     return parts
+
+
+def _is_plain(parts: SplitResult) -> bool:
+    """Whether nothing stands beside an address literal: urlsplit reads [::1].evil.example as ::1, and evil[::1] too."""
+    before, _, rest = parts.netloc.rpartition("@")[2].partition("[")
+    return not rest or (not before and rest.partition("]")[2][:1] in ("", ":"))
 
 
 _FORBIDDEN = frozenset("\"'\\<>`{}|^")

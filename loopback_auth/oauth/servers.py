@@ -97,12 +97,28 @@ def _checked(members: Mapping[str, Any], where: str) -> dict[str, Any]:
         wanted = _FIELDS.get(key)
         if wanted is None:
             raise ConfigurationError(f"{where} has the unknown key {printable(key)}", hint=nearest(key, _FIELDS))
-        if type(value) is not wanted:
+        if not _fits(value, wanted):
             raise ConfigurationError(f"{where}: {key} is {_kind(value)}, and should be {_kind(wanted())}")
     if members.get("state", "required") not in ("required", "unconfirmed", "none"):
         raise ConfigurationError(f"{where}: state is one of required, unconfirmed, none")
     return dict(members)
 
 
+_LONGEST = 10**9
+"""Seconds of a lifetime, some thirty years: arithmetic on it must not overflow."""
+
+
+def _fits(value: object, wanted: type) -> bool:
+    if isinstance(value, dict):
+        return wanted is dict and all(isinstance(one, str) for one in value.values())
+    if isinstance(value, int):
+        return type(value) is wanted and 0 <= value <= _LONGEST
+    return type(value) is wanted
+
+
 def _kind(value: object) -> str:
+    if isinstance(value, int) and not 0 <= value <= _LONGEST:
+        return "no number of seconds"
+    if isinstance(value, dict) and value:
+        return "a dict of something else than text"
     return {str: "text", bool: "true or false", int: "a whole number"}.get(type(value), f"a {type(value).__name__}")

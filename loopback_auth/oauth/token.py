@@ -147,7 +147,7 @@ def parse_token_response(answer: TokenAnswer) -> TokenSet:
             retry_after=answer.retry_after,
             **details,
         )
-    if answer.status >= 500:
+    if not 200 <= answer.status < 500:
         raise OutcomeUnknown(f"the token endpoint had an internal error (HTTP {answer.status})")
     if 300 <= answer.status < 400:
         raise TokenEndpointError(
@@ -185,7 +185,8 @@ def _later(retry_after: str | None) -> str:
     return f"; try again after {printable(retry_after, 40)} seconds" if (retry_after or "").isdigit() else "; try later"
 
 
-_GZIP = b"\x1f\x8b"
+_COMPRESSED = (b"\x1f\x8b", b"\x78")
+"""How gzip and zlib begin, and JSON never does."""
 
 
 def _members(body: bytes) -> dict[str, Any] | None:
@@ -193,17 +194,27 @@ def _members(body: bytes) -> dict[str, Any] | None:
 
     A body that was compressed, though nobody asked for that, is taken as what it holds.
     """
-    if body.startswith(_GZIP):
+    if body.startswith(_COMPRESSED):
         try:
-            body = zlib.decompressobj(wbits=31).decompress(body, ANSWER_LIMIT)
+            body = zlib.decompressobj(wbits=47).decompress(body, ANSWER_LIMIT)  # 32 + 15: either of them
         except zlib.error:
             return None
     try:
-        members = json.loads(body, parse_int=float)  # int raises on more than 4,300 digits
+        try:
+            members = json.loads(body, parse_int=float)  # int raises on more than 4,300 digits
+        except UnicodeDecodeError:  # a description in Latin-1 must not hide what stands beside it
+            members = _readable(json.loads(body.decode(errors="replace"), parse_int=float))
     except (ValueError, RecursionError):
-        members = _whole_members(body.decode("utf-8", errors="replace"))
+        members = _whole_members(body.decode(errors="replace"))
         return members if isinstance(members.get("refresh_token"), str) else None
     return members if isinstance(members, dict) else None
+
+
+def _readable(members: object) -> object:
+    """Leave out what was not UTF-8: a token that is not as it came is none."""
+    if not isinstance(members, dict):
+        return members
+    return {name: value for name, value in members.items() if not (isinstance(value, str) and "\ufffd" in value)}
 
 
 def _whole_members(text: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from loopback_auth.clock import Moment
 
 FORMAT = "loopback-auth 1"
 """What line 1 begins with."""
-_FAR = 1e12  # seconds: what is further away, or no number, was not written here
+FAR = 1e12  # seconds: what is further away, or no number, was not written here
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 
 
@@ -55,19 +55,25 @@ class Head:
     __hash__ = None  # type: ignore[assignment]  # compared, never looked up
 
 
+def can_be_kept(moment: Moment) -> bool:
+    """Whether a moment can stand on line 1."""
+    boot_id = moment.boot_id
+    near = abs(moment.unix) < FAR and abs(moment.uptime) < FAR
+    return near and bool(boot_id) and boot_id.isascii() and boot_id.isprintable() and " " not in boot_id
+
+
 def head(content: bytes) -> Head | None:
     """Return the first two lines, None where they are not of this format: another version, sealed, damaged."""
     try:
         first, access_token, _ = content.split(b"\n", 2)
         name, version, expires_at, received_at, boot_id, uptime, received_by = first.decode("ascii").split(" ")
         received = Moment(float(received_at), boot_id, float(uptime))
-        if f"{name} {version}" != FORMAT or not (abs(received.unix) < _FAR and abs(received.uptime) < _FAR):
+        expires = None if expires_at == "-" else int(expires_at)
+        token = access_token.decode("ascii")
+        if f"{name} {version}" != FORMAT or not can_be_kept(received) or not abs(expires or 0) < FAR:
             return None
-        return Head(
-            None if expires_at == "-" else int(expires_at),
-            received,
-            received_by,
-            access_token.decode("ascii"),
-        )
+        if not token.isprintable():  # a carriage return: somebody edited the file
+            return None
+        return Head(expires, received, received_by, token)
     except ValueError:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import SecretReference
 from loopback_auth.store.head import account_folder
-from loopback_auth.store.record import parse_registration
+from loopback_auth.store.record import parse_reference, parse_registration
 from loopback_auth.text import printable
 
 _FORMAT = 1
@@ -55,20 +56,25 @@ def load(accounts_folder: str, name: str) -> PendingLogin:
         members = json.loads(files.read(path))
         if members["format"] != _FORMAT:
             raise ValueError
+        if not all(isinstance(members[key], str) for key in ("redirect_uri", "state", "code_verifier")):
+            raise TypeError
+        expires_at = float(members["expires_at"])
+        if not math.isfinite(expires_at):
+            raise ValueError
         return PendingLogin(
             registration=parse_registration(members["registration"]),
-            secret_reference=members["client_secret"],
+            secret_reference=parse_reference(members["client_secret"]),
             redirect_uri=members["redirect_uri"],
             state=Secret(members["state"]),
             code_verifier=Secret(members["code_verifier"]),
-            expires_at=float(members["expires_at"]),
+            expires_at=expires_at,
         )
     except FileNotFoundError:
         raise LoginRequired(
             f"no login of account {name} was started, or it was finished already",
             hint=f"start one: loopback-auth login {name} --start",
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StoreError(
             f"{printable(path)} is damaged, or of another version of this program",
             hint=f"start again: loopback-auth login {name} --start",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from loopback_auth.clock import Moment
 from loopback_auth.errors import StoreError
-from loopback_auth.store.head import FORMAT, head
+from loopback_auth.store.head import FAR, FORMAT, head
 from loopback_auth.text import printable
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
@@ -95,19 +95,22 @@ def parse(content: bytes, name: str, where: str) -> Account:
         if first is None:
             raise ValueError
         members: dict[str, Any] = json.loads(content.split(b"\n", 2)[2])
-        if not all(isinstance(members[key], kind) for key, kind in _KINDS.items()) or not all(
+        if not all(_fits(members[key], kind) for key, kind in _KINDS.items()) or not all(
             isinstance(members.get(key), str | None) for key in ("account", "machine")
         ):
+            raise TypeError
+        company = members["company"]
+        if company is not None and not all(isinstance(company[key], str) for key in ("id", "name")):
             raise TypeError
         refresh_token = members["refresh_token"]
         return Account(
             name=name,
             registration=parse_registration(members["registration"]),
-            client_secret=members["client_secret"],
+            client_secret=parse_reference(members["client_secret"]),
             tokens=TokenSet(
                 access_token=Secret(first.access_token or members["access_token"] or ""),
                 refresh_token=Secret(refresh_token) if refresh_token else None,
-                expires_in=members["expires_in"],
+                expires_in=None if first.expires_at is None else first.expires_at - int(first.received.unix),
                 scope=members["scope"],
                 token_type=members["token_type"],
             ),
@@ -116,7 +119,7 @@ def parse(content: bytes, name: str, where: str) -> Account:
             refresh_token_at=members["refresh_token_at"],
             received=first.received,
             received_by="refresh" if first.received_by == "refresh" else "login",
-            company=members["company"],
+            company=company,
             machine=members.get("machine"),
             stored_as=None if members.get("account") == name else members.get("account"),
         )
@@ -127,16 +130,59 @@ def parse(content: bytes, name: str, where: str) -> Account:
         ) from error
 
 
+def _fits(value: object, kind: Any) -> bool:
+    """Whether this is of the kind; a number is one that can be reckoned with, and neither true nor false."""
+    if isinstance(value, int | float):
+        return isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and abs(value) < FAR
+    return isinstance(value, kind)
+
+
+def parse_reference(members: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return where a client secret is, as it was stored. Raises TypeError: it is damaged."""
+    for kind, where in (members or {}).items():
+        words = where if isinstance(where, list) else [where]
+        if not kind.isidentifier() or not kind.isascii() or not words:
+            raise TypeError
+        if where is not True and not all(isinstance(word, str) for word in words):
+            raise TypeError
+    return members
+
+
 def parse_registration(members: dict[str, Any]) -> ClientRegistration:
-    """Return the registration that was stored as JSON. Raises KeyError, TypeError: it is damaged."""
+    """Return the registration that was stored as JSON. Raises KeyError, TypeError, AttributeError: it is damaged."""
     from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
 
     server = AuthorizationServer(**_known(AuthorizationServer, members["server"]))
-    return ClientRegistration(**{**_known(ClientRegistration, members), "server": server})
+    return ClientRegistration(**{**_known(ClientRegistration, {**members, "server": None}), "server": server})
 
 
 def _known(kind: type, members: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in members.items() if key in kind.__dataclass_fields__}  # type: ignore[attr-defined]  # both kinds are dataclasses
+    """Return the members that are fields of a dataclass. Raises TypeError where one is not of the field's type."""
+    from typing import get_args
+
+    from loopback_auth.oauth import registration
+
+    fields = kind.__dataclass_fields__  # type: ignore[attr-defined]  # both kinds are dataclasses
+    known = {key: value for key, value in members.items() if key in fields}
+    for key, value in known.items():
+        match fields[key].type:
+            case "str" | "str | None" | "bool" | "int | None" as named:
+                optional = named.endswith(" | None")
+                right = (optional and value is None) or type(value).__name__ == named.removesuffix(" | None")
+                right = right and not (isinstance(value, int) and abs(value) > _HUGE)
+            case "Mapping[str, str]":
+                right = isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+            case "AuthorizationServer":
+                right = True
+            case words:
+                right = value in get_args(getattr(registration, words))
+        if not right:
+            raise TypeError
+    return known
+
+
+_HUGE = 10**300
+"""No float holds much more."""
 
 
 def serialise_trouble(trouble: Trouble) -> bytes:
@@ -155,7 +201,7 @@ def parse_trouble(content: bytes) -> Trouble | None:
 
     try:
         members: dict[str, Any] = json.loads(content)
-        if all(isinstance(members[key], kind) for key, kind in _TROUBLE_KINDS.items()):
+        if all(_fits(members[key], kind) for key, kind in _TROUBLE_KINDS.items()):
             return Trouble(**{key: members[key] for key in _TROUBLE_KINDS})
     except (ValueError, KeyError, TypeError, RecursionError):
         pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -234,6 +235,9 @@ def test_what_came_instead_is_shown_without_control_characters() -> None:
         (503, None, OutcomeUnknown, 10),
         (504, None, OutcomeUnknown, 10),
         (599, None, OutcomeUnknown, 10),
+        (600, None, OutcomeUnknown, 10),
+        (101, None, OutcomeUnknown, 10),
+        (99, "invalid_grant", OutcomeUnknown, 10),
     ],
 )
 def test_what_was_spent(status: int, error: str | None, kind: type[LoopbackAuthError], exit_status: int) -> None:
@@ -321,7 +325,7 @@ def test_any_answer_gives_tokens_or_one_of_our_errors(
         tokens = parse_token_response(TokenAnswer(status, body, content_type, retry_after))
     except (TokenEndpointError, OutcomeUnknown) as error:
         assert all(" " <= character <= "~" for character in "".join([str(error), *error.hint]))
-        assert 200 <= status < 300 or status >= 500 or not isinstance(error, OutcomeUnknown)
+        assert not 300 <= status < 500 or not isinstance(error, OutcomeUnknown)
     else:
         assert 200 <= status < 300
         assert tokens.access_token or tokens.refresh_token
@@ -343,6 +347,8 @@ TWO = b'{"access_token": "s3kr1t-access", "refresh_token": "s3kr1t-refresh"'
         (b'{"refresh_token": "s3kr1t-refresh", "access_token": null}', "", None),
         (b'{"x": {"refresh_token": "s3kr1t-no"}, "refresh_token": "s3kr1t-refresh"', "", None),
         (gzip.compress(TWO + b', "expires_in": 7}'), "s3kr1t-access", 7),
+        (zlib.compress(TWO + b', "expires_in": 7}'), "s3kr1t-access", 7),
+        (TWO + b', "expires_in": 7, "name": "Caf\xe9"}', "s3kr1t-access", 7),
         (gzip.compress(TWO + b', "x": "' + bytes(range(32, 127)) * 50)[:120], "s3kr1t-access", None),
         (gzip.compress(TWO + b', "x": "' + b"x" * 10_000_000 + b'"}'), "s3kr1t-access", None),
     ],
@@ -367,6 +373,7 @@ def test_an_answer_that_broke_off_behind_the_refresh_token(body: bytes, access_t
         b'{"a": ' * 100_000,
         gzip.compress(TWO)[:30],
         b"\x1f\x8b nonsense",
+        b"x nonsense",
     ],
 )
 def test_an_answer_that_broke_off_before_it(body: bytes) -> None:
@@ -386,3 +393,11 @@ def test_wherever_an_answer_breaks_off(length: int) -> None:
     else:
         assert tokens.refresh_token == Secret("s3kr1t-refresh")
         assert tokens.expires_in in (None, 3600)
+
+
+def test_latin_1_hides_nothing() -> None:
+    """A description in another encoding does not hide the error beside it, nor an access token that came alone."""
+    refusal = refused(b'{"error":"invalid_grant","error_description":"Jeton expir\xe9"}', 400)
+    assert isinstance(refusal, LoginRequired)
+    tokens = parse_token_response(answer(b'{"access_token":"s3kr1t-access","name":"Caf\xe9"}'))
+    assert tokens.access_token == Secret("s3kr1t-access")
