@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 
 import click
 
@@ -13,6 +14,12 @@ from loopback_auth.cli.token import waiting, warn
 from loopback_auth.endpoints.resource import ResourceAnswer, get, resource_url
 from loopback_auth.errors import LoginRequired, LoopbackAuthError, ResourceError, ServerUnavailable
 from loopback_auth.text import printable
+
+JSON_LIMIT = 4 * 1024 * 1024
+"""Bytes of JSON that are put in lines on a terminal; more is shown as it came."""
+LINES_LIMIT = 16 * 1024 * 1024
+"""Bytes that may become of it: each line is as long as it is deep."""
+_PIECE = 64 * 1024
 
 
 @click.command(short_help="GET below the server's API base")
@@ -46,26 +53,46 @@ def command(path: str, account: str) -> None:
 def _print(answer: ResourceAnswer, path: str, account: str) -> None:
     if not 200 <= answer.status < 300:
         raise _refusal(answer, path, account)
-    body = answer.body
-    if sys.stdout.isatty():
-        body = _pretty(body)
-    sys.stdout.buffer.write(body)
-    sys.stdout.buffer.flush()
+    output = sys.stdout.buffer
+    output.writelines(_for_people(answer.body) if sys.stdout.isatty() else [answer.body])
+    output.flush()
 
 
-def _pretty(body: bytes) -> bytes:
-    """Return JSON in lines, in ASCII; anything else with what could move the cursor made visible."""
+def _for_people(body: bytes) -> Iterator[bytes]:
+    """Yield JSON in lines, in ASCII; anything else with what could move the cursor made visible."""
+    lines = _in_lines(body) if len(body) <= JSON_LIMIT else None
+    if lines is not None:
+        yield lines
+        return
+    body = body.replace(b"\r\n", b"\n")
+    for start in range(0, len(body), _PIECE):
+        yield b"\n".join(map(_harmless, body[start : start + _PIECE].split(b"\n")))
+    if body and not body.endswith(b"\n"):
+        yield b"\n"
+
+
+def _in_lines(body: bytes) -> bytes | None:
+    """Return JSON in lines; None where it is none, or too many of them."""
+    lines = bytearray()
     try:
-        return json.dumps(json.loads(body), indent=2).encode("ascii") + b"\n"
+        for piece in json.JSONEncoder(indent=2).iterencode(json.loads(body)):
+            lines += piece.encode("ascii")
+            if len(lines) > LINES_LIMIT:
+                return None
     except (ValueError, RecursionError):
-        lines = body.decode(errors="surrogateescape").splitlines()
-        return "".join(f"{printable(line, max(len(line) * 4, 1))}\n" for line in lines).encode("ascii")
+        return None
+    return bytes(lines) + b"\n"
+
+
+def _harmless(line: bytes) -> bytes:
+    return printable(line.decode(errors="backslashreplace"), 4 * len(line)).encode("ascii")
 
 
 def _refusal(answer: ResourceAnswer, path: str, account: str) -> LoopbackAuthError:
     """Return the error of an answer that is no 2xx: what is said of it, and which exit status it is."""
     page = "html" in answer.content_type
-    said = "an HTML page" if page else printable(" ".join(answer.body.decode(errors="surrogateescape").split()))
+    start = answer.body[:_PIECE].decode(errors="backslashreplace")
+    said = "an HTML page" if page else printable(" ".join(start.split()))
     message = f"{printable(path)} answered HTTP {answer.status}" + (f": {said}" if said else "")
     if answer.status == 401:
         hint = f"the access token is refused, a new one too; log in again: loopback-auth login {account} --force"

@@ -181,15 +181,19 @@ class _ProxyFailedError(OSError):
 
 
 class _ConnectAnswer(asyncio.Protocol):
-    """Reads a proxy's answer to CONNECT, up to the empty line."""
+    """Reads a proxy's answer to CONNECT, up to the empty line. What comes behind it is the answer to nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self.head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._transport = transport
         self._came = b""
 
     def data_received(self, data: bytes) -> None:
+        if self.head.done():
+            self._transport.abort()
+            return
         self._came += data
-        if not self.head.done() and (b"\r\n\r\n" in self._came or len(self._came) > _PROXY_ANSWER_LIMIT):
+        if b"\r\n\r\n" in self._came or len(self._came) > _PROXY_ANSWER_LIMIT:
             self.head.set_result(self._came)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -204,7 +208,7 @@ async def _tunnel(proxy: str, url: SplitResult) -> asyncio.Transport:
         transport = (await _open(parts, _default_tls)).transport
     except OSError as error:
         raise _ProxyFailedError from error
-    answer = _ConnectAnswer()
+    answer = _ConnectAnswer(transport)
     transport.set_protocol(answer)
     transport.write(_connect_request(parts, url))
     try:

@@ -21,6 +21,10 @@ COMPANY_TIMEOUT = 10.0
 """Seconds for the question whose data it is: a login may be waiting for it with tokens that are not stored yet."""
 BODY_LIMIT = 64 * 1024 * 1024
 """Bytes of an answer."""
+COMPANY_LIMIT = 1024 * 1024
+"""Bytes of the answer to the question whose data it is."""
+NAME_LIMIT = 200
+"""Characters of a company's id, and of its name that are kept: they are stored with the tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,10 @@ def resource_url(server: AuthorizationServer, path: str) -> str:
     if any(not "!" <= character <= "~" for character in path) or "\\" in path or "#" in path:
         raise ConfigurationError(f"this is not a path: {shown}", hint="percent-encode spaces and other characters")
     base = server.api_base if server.api_base.endswith("/") else server.api_base + "/"
-    url = urljoin(base, path if urlsplit(path).scheme else path.lstrip("/"))
+    try:
+        url = urljoin(base, path if urlsplit(path).scheme else path.lstrip("/"))
+    except ValueError:  # half an address literal
+        url = ""
     if (
         path.startswith("//")
         or not url.startswith(base)
@@ -69,7 +76,12 @@ def resource_url(server: AuthorizationServer, path: str) -> str:
 
 
 async def get(
-    registration: ClientRegistration, url: str, access_token: Secret, *, timeout: float = TIMEOUT
+    registration: ClientRegistration,
+    url: str,
+    access_token: Secret,
+    *,
+    timeout: float = TIMEOUT,
+    limit: int = BODY_LIMIT,
 ) -> ResourceAnswer:
     """Send one GET, follow nothing, and return the answer whatever its status. Raises ResourceError: none came."""
     import aiohttp  # 100 ms, and whoever logs in or refreshes has imported it by now
@@ -89,8 +101,8 @@ async def get(
             body = bytearray()
             async for piece in response.content.iter_chunked(64 * 1024):
                 body += piece
-                if len(body) > BODY_LIMIT:
-                    raise ResourceError(f"the answer is larger than {BODY_LIMIT >> 20} MiB", status=response.status)
+                if len(body) > limit:
+                    raise ResourceError(f"the answer is larger than {limit >> 20} MiB", status=response.status)
             return ResourceAnswer(
                 response.status,
                 response.headers.get("Content-Type", ""),
@@ -128,7 +140,7 @@ async def company(registration: ClientRegistration, access_token: Secret) -> Com
     if server.api_base is None or server.company_path is None:
         return None
     url = resource_url(server, server.company_path)
-    answer = await get(registration, url, access_token, timeout=COMPANY_TIMEOUT)
+    answer = await get(registration, url, access_token, timeout=COMPANY_TIMEOUT, limit=COMPANY_LIMIT)
     if answer.status != 200:
         raise ResourceError(f"{printable(server.company_path)} answered HTTP {answer.status}", status=answer.status)
     return parse_companies(answer.body)
@@ -138,9 +150,10 @@ def parse_companies(body: bytes) -> Company:
     """Return the first company of a JSON array of objects with `id` and `name`. Raises ResourceError."""
     try:
         answer: Any = json.loads(body)
+        companies = [one for one in answer if isinstance(one, dict) and "id" in one] if isinstance(answer, list) else []
+        found = [Company(str(one["id"]), str(one.get("name", ""))[:NAME_LIMIT]) for one in companies[:1]]
     except (ValueError, RecursionError):
-        answer = None
-    companies = [one for one in answer if isinstance(one, dict) and "id" in one] if isinstance(answer, list) else []
-    if not companies:
+        found = []
+    if not found or len(found[0].id) > NAME_LIMIT:
         raise ResourceError("the API did not say which company this is")
-    return Company(str(companies[0]["id"]), str(companies[0].get("name", "")))
+    return found[0]
