@@ -64,14 +64,19 @@ def check(status: os.stat_result, path: str) -> None:
         raise _refused(path, "can be read or written by other users", "chmod 600 {}")
 
 
-def make_folder(path: str) -> None:
-    """Make a folder for this user alone (0700), with the folders above it, durably.
+def make_folder(path: str, name: str = "") -> None:
+    """Make a folder for this user alone (0700), with the folders above it, durably; then the folder `name` in it.
 
     Raises StoreNotWritable or StoreUnsafe.
     """
     try:
-        if not _make_folder(path):
-            check_folder(path)
+        above = os.path.dirname(path)
+        if not os.path.isdir(above):
+            _make_folder(above)
+        _check_above(above)
+        for folder in (path, os.path.join(path, name)) if name else (path,):
+            if not _make_folder(folder):
+                check_folder(folder)
     except OSError as error:
         raise _not_writable("the folder {} cannot be made", path, error) from error
 
@@ -87,6 +92,19 @@ def _make_folder(path: str) -> bool:
         return False
     sync_folder(above)
     return True
+
+
+def _check_above(path: str) -> None:
+    """Raise StoreUnsafe if another user can rename what is in this folder, and put something else in its place.
+
+    It need not be private, and may be a link, of this user's or of root's. Raises OSError.
+    """
+    for status in (os.lstat(path), os.stat(path)):
+        if status.st_uid != 0:
+            _check_owner(status, path)
+        anybody_writes = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_IWOTH
+        if _POSIX and anybody_writes and not status.st_mode & stat.S_ISVTX:
+            raise _refused(path, "can be read or written by other users", "chmod 700 {}")
 
 
 def check_folder(path: str) -> None:
@@ -128,6 +146,7 @@ def replace(path: str, content: bytes) -> None:
         descriptor = os.open(new, CREATE, 0o600)
         try:
             try:
+                _keep_readable(descriptor)
                 write_all(descriptor, content)
                 sync(descriptor)
             finally:
@@ -137,6 +156,15 @@ def replace(path: str, content: bytes) -> None:
             remove_quietly(new)
             raise
         sync_folder(os.path.dirname(path))
+
+
+def _keep_readable(descriptor: int) -> None:
+    """Give this user what an odd umask took: a file that was born 0000 could never be read again."""
+    if _POSIX:
+        try:
+            os.fchmod(descriptor, 0o600)
+        except PermissionError:  # a file system with modes of its own
+            return
 
 
 def remove(path: str) -> bool:

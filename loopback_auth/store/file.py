@@ -126,6 +126,4 @@ class FileStore:
         return f"{self._folder(name)}{os.sep}{file}"
 
     def _make_folder(self, name: str) -> None:
-        folder = self._folder(name)
-        files.make_folder(self._accounts)
-        files.make_folder(folder)
+        files.make_folder(*os.path.split(self._folder(name)))

@@ -17,6 +17,7 @@ import json
 import mmap
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from loopback_auth.errors import Overtaken, StoreNotWritable, StoreUnsafe
 from loopback_auth.files import CREATE, OPEN, check, remove_quietly, sync, sync_folder, write_all
 from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import Intent
+from loopback_auth.store.head import can_be_kept
 from loopback_auth.store.lock import is_at, let_go, take
 from loopback_auth.store.network import MOUNTINFO, network_file_system
 from loopback_auth.text import printable
@@ -113,10 +115,11 @@ class FileJournal:
         Raises StoreError, and Overtaken where another process has an intent.
         """
         self._check_network()
-        files.make_folder(os.path.dirname(self._folder))
-        files.make_folder(self._folder)
+        files.make_folder(*os.path.split(self._folder))
         probe = self._path(f"probe.{os.getpid()}")
         with self._not_overtaken(), files.writing(self._intent_path):
+            if self._prefix:  # a refresh has the lock by now, and has read the tokens
+                self._check_places()
             files.replace(probe, b"\0" * ANSWER_LIMIT)
             files.remove(probe)
             if self._intent is None:
@@ -209,6 +212,15 @@ class FileJournal:
                     f"another process is working on {printable(self._folder)}", hint="nothing was spent; try again"
                 ) from error
             raise
+
+    def _check_places(self) -> None:
+        """Find out now, and not with new tokens in hand, that something in the account's folder keeps them out."""
+        for name in ("lock", "intent", "tokens"):
+            path = os.path.join(self._folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                if name != "tokens" or stat.S_ISDIR(status.st_mode):  # whatever else stands there is replaced
+                    check(status, path)
 
     def _check_network(self) -> None:
         kind = None if self._allow_network else network_file_system(self._folder, self._mountinfo)
@@ -337,10 +349,13 @@ def _parse(line: bytes) -> Intent:
     try:
         members = json.loads(line)
         unix, boot_id, uptime = members["armed"]
+        armed = Moment(float(unix), str(boot_id), float(uptime))
+        if not can_be_kept(armed):  # tokens that came of it could not be stored
+            raise ValueError
         return Intent(
             generation=int(members["generation"]),
             digest=str(members["digest"]),
-            armed=Moment(float(unix), str(boot_id), float(uptime)),
+            armed=armed,
             grant=members["grant"],
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -108,5 +108,5 @@ def is_at(descriptor: int, path: str) -> bool:
     """Whether `path` is still the file that was opened."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
-    except FileNotFoundError:
+    except OSError:  # gone, or something else stands where its folder was
         return False
