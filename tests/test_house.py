@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -183,3 +185,17 @@ def test_exit_statuses_in_the_readme_are_the_real_ones() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.LoopbackAuthError)
     }
     assert raised <= documented
+
+
+def test_dependencies_in_the_readme_are_the_real_ones() -> None:
+    """Names, floors and licences are those of pyproject.toml and of what is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    optional = [each for extra in project["optional-dependencies"].values() for each in extra]
+    declared = dict(each.split(">=") for each in (*project["dependencies"], *optional))
+    table = README.split("## Licence")[1]
+    rows = re.findall(r"^\| (\w+)(?: \(.*?\))? \| ([\d.]+) \| (.+?) \|", table, re.MULTILINE)
+    assert {name: floor for name, floor, _ in rows} == declared
+    for name, _, licence in rows:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # an extra
+            of = metadata.metadata(name)
+            assert licence == (of["License-Expression"] or of["License"]), name
