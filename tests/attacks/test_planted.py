@@ -419,12 +419,12 @@ CONFIG_REFUSED = (link_to_folder, link_to_victim, link_to_zero, fifo, unix_socke
 
 @pytest.mark.parametrize("plant", plants(list(CONFIG_REFUSED)))
 def test_planted_config(scene: Scene, plant: Plant) -> None:
-    """A config.toml that another user could have written, or that is no file, ends login with 3, and holds nobody up."""
+    """A config.toml that another user could have written, or that is no file, ends a login with 3, and never hangs."""
     config = scene.home / "config.toml"
     config.write_text("[clients.acme]\nclient_id = 'x'\nclient_secret = { command = ['touch', 'run'] }\n")
     plant(config, scene.victims)
-    for command in (LOGIN, START):
-        assert performed(scene, command).status == 3
-    for command in (STATUS, REFRESH, TOKEN, LOGOUT):
-        assert performed(scene, command).status == 0  # what is stored needs no config
+    refused: list[Command] = [LOGIN, START]
+    harmless: list[Command] = [STATUS, REFRESH, TOKEN, LOGOUT]  # what is stored needs no config
+    assert [performed(scene, command).status for command in refused] == [3, 3]
+    assert [performed(scene, command).status for command in harmless] == [0, 0, 0, 0]
     assert not (scene.home.parent / "run").exists()
