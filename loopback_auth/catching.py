@@ -38,13 +38,13 @@ class Catch:
     def __init__(
         self, request: AuthorizationRequest, redirect_uri: RedirectURI, tell: Callable[[Progress], None]
     ) -> None:
-        """`tell` hears of each wrong paste, but only of the first stray request: there may be very many."""
+        """`tell` hears of each wrong paste, but only of the first stray request."""
         self.code: asyncio.Future[AuthorizationCode] = asyncio.get_running_loop().create_future()
         self.caught_at = 0.0
         self._request = request
         self._redirect_uri = redirect_uri
         self._tell = tell
-        self._told_of_stray = False
+        self._told: set[str] = set()
         self._held: list[Redirect | PastedRedirect] = []
         self._page: Page | None = None
 
@@ -53,19 +53,18 @@ class Catch:
         try:
             self._parse(query, "cookie" if from_our_browser else None)
         except RedirectRejected as rejected:
-            stray: Progress = Rejected(str(rejected), pasted=False)
+            self._tell_once("stray", Rejected(str(rejected), pasted=False))
+            return True
         except AuthorizationResponseError:
+            pass  # the server's own no is this login's too
+        if path == self._redirect_uri.path:
             return False
-        else:
-            if path == self._redirect_uri.path:
-                return False
-            stray = WrongPath(path)
-        self._tell_once(stray)
+        self._tell_once("path", WrongPath(path))  # of this login: worth a word of its own
         return True
 
     def stranger_came(self) -> None:
         """Say so: nobody else should know the start page's address, unless from the process list."""
-        self._tell_once(StrangerCame())
+        self._tell_once("stray", StrangerCame())
 
     async def redirects(self, server: LoopbackServer) -> None:
         """Judge what comes to the loopback server, for ever."""
@@ -94,10 +93,11 @@ class Catch:
         for redirect in self._held:
             redirect.answer(self._page)
 
-    def _tell_once(self, stray: Progress) -> None:
-        if not self._told_of_stray:
-            self._told_of_stray = True
-            self._tell(stray)
+    def _tell_once(self, kind: str, what: Progress) -> None:
+        """Whoever sends wrong requests by the thousand must not fill a terminal."""
+        if kind not in self._told:
+            self._told.add(kind)
+            self._tell(what)
 
     def _parse(self, query: Secret, otherwise: Evidence | None) -> AuthorizationCode:
         return parse_authorization_response(self._request, query.reveal(), otherwise=otherwise)

@@ -236,8 +236,11 @@ async def test_wrong_path(program: Program, server: StrictServer) -> None:
     """A redirect at another path than the registered one is named on the terminal, with its remedy, and waited on."""
     async with waiting(program, server, "--redirect-uri", "http://127.0.0.1:0/callback") as (running, redirect):
         base = redirect.partition("/callback")[0]
-        for path in ("/", "/callback/", f"/Callback%0a%1b[31m{CANARY}"):
-            answer = await ask(f"{base}{path}?{redirect.partition('?')[2]}")
+        query = redirect.partition("?")[2]
+        denial = f"error=access_denied&state={quote(server.state)}"
+        paths = ("/", "/callback/", f"/Callback%0a%1b[31m{CANARY}")
+        for path in (f"{one}?{carried}" for one in paths for carried in (query, denial)):
+            answer = await ask(f"{base}{path}")
             assert (answer.status, answer.title) == (400, "This is not part of a login"), path
             check(answer, path)
         said = running.stderr
