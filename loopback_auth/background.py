@@ -91,11 +91,9 @@ class _Work(Generic[_T]):
 
     def _run(self) -> None:
         try:
-            result = asyncio.run(self._main())
-        except BaseException as error:
+            self._end(self.result.set_result, asyncio.run(self._main()))
+        except BaseException as error:  # whatever it is, nobody waits for ever
             self._end(self.result.set_exception, error)
-        else:
-            self._end(self.result.set_result, result)
 
     async def _main(self) -> _T:
         with _guard:

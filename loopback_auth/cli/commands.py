@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from loopback_auth.cli import voice
+from loopback_auth.cli.main import unexpected
 from loopback_auth.cli.signals import Interrupted
 from loopback_auth.errors import LoopbackAuthError
 from loopback_auth.text import printable
@@ -83,7 +84,6 @@ def run(arguments: list[str], lock: AbstractContextManager[Lock] | None = None) 
 
     `lock` is what `token` has waited for, held or not.
     """
-    _no_core_dumps()
     _no_closed_streams()
     try:
         result = group.main(arguments, prog_name="loopback-auth", standalone_mode=False, obj=lock)
@@ -105,10 +105,7 @@ def run(arguments: list[str], lock: AbstractContextManager[Lock] | None = None) 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except Exception as error:
-        voice.error(
-            f"unexpected: {type(error).__name__} at {_where(error)}",
-            "this is a fault of loopback-auth: please report it, with the command you typed",
-        )
+        voice.error(*unexpected(error))
         return 1
     return result if isinstance(result, int) else 0
 
@@ -121,22 +118,6 @@ def _lowered(message: str) -> str:
 def _usage_hints(error: click.UsageError) -> tuple[str, ...]:
     path = error.ctx.command_path if error.ctx else "loopback-auth"
     return (f"see {path} --help",)
-
-
-def _where(error: BaseException) -> str:
-    """Return file and line of the innermost frame: no message, no locals."""
-    trace: Any = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "?" if trace is None else f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
-
-
-def _no_core_dumps() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _no_closed_streams() -> None:

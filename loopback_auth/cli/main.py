@@ -19,13 +19,30 @@ def main() -> None:
     except KeyboardInterrupt:  # while it waited for another process, or was still being imported
         os.write(2, b"loopback-auth: error: interrupted\n")
         status = 130
+    except BaseException as error:  # a traceback would show messages that nobody has looked at
+        what, hint = unexpected(error)
+        os.write(2, f"loopback-auth: error: {what}\nloopback-auth: hint: {hint}\n".encode())
+        status = 1
     _leave(status)
+
+
+def unexpected(error: BaseException) -> tuple[str, str]:
+    """Return what is said of an error that nobody thought of, and a hint. No message, no locals: they may be secret."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = "?" if trace is None else f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+    return (
+        f"unexpected: {type(error).__name__} at {where}",
+        "this is a fault of loopback-auth: please report it, with the command you typed",
+    )
 
 
 def _run(arguments: list[str]) -> int:
     stored = _stored_token(arguments)
     if isinstance(stored, str):
         return _print_token(stored)
+    _no_core_dumps()
     import gc
 
     gc.set_threshold(50_000)  # imports make no garbage: to look for it at every 700th object costs a tenth of the start
@@ -55,7 +72,20 @@ def _stored_token(arguments: list[str]) -> str | FileLock | None:
     from loopback_auth.usable import usable_now, usable_soon
 
     account = arguments[1] if len(arguments) == 2 else os.environ.get("LOOPBACK_AUTH_ACCOUNT") or "default"
-    return usable_now(folders.accounts(), account) or usable_soon(folders.accounts(), account)
+    token = usable_now(folders.accounts(), account)
+    if token is None:
+        _no_core_dumps()
+        return usable_soon(folders.accounts(), account)
+    return token
+
+
+def _no_core_dumps() -> None:
+    """Let no memory reach a disk, wherever it takes longer than to print a token, which an import would delay."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _print_token(token: str) -> int:

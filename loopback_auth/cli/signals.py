@@ -8,6 +8,9 @@ from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from loopback_auth.cli import voice
+from loopback_auth.cli.main import unexpected
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -70,6 +73,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
     from loopback_auth.background import settled
 
+    _log_in_one_form()
     caught: list[int] = []
 
     async def main() -> _T:
@@ -95,3 +99,22 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(main())
     except asyncio.CancelledError:
         raise Interrupted(caught[0] if caught else int(signal.SIGINT)) from None
+
+
+def _log_in_one_form() -> None:
+    """Let an exception that a library logs be said as all others are, unless somebody has set logging up.
+
+    A traceback would show its message, and that of every exception before it.
+    """
+    import logging
+
+    usual = logging.lastResort
+
+    class OneForm(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1] is not None:
+                voice.error(*unexpected(record.exc_info[1]))
+            elif usual is not None:
+                usual.emit(record)
+
+    logging.lastResort = OneForm(logging.WARNING)
