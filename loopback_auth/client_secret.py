@@ -6,6 +6,7 @@ import os
 import subprocess
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 
 from loopback_auth import files, folders
 from loopback_auth.errors import ConfigurationError, StoreUnsafe
@@ -66,6 +67,12 @@ def keep(name: str, secret: Secret, environ: Mapping[str, str] = os.environ) -> 
     files.make_folder(os.path.dirname(reference["file"]))
     files.replace(reference["file"], secret.reveal().encode(errors="surrogateescape") + b"\n")
     return reference
+
+
+def check_place(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise StoreUnsafe if `keep` could not: a person should not log in first."""
+    with suppress(FileNotFoundError):
+        files.check_folder(_own_folder(environ))
 
 
 def kept(name: str, environ: Mapping[str, str] = os.environ) -> SecretReference:

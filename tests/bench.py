@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from tests.attacks import floods_bench as floods
+from tests.attacks import leak_walk as leaks
 from tests.faults import bench as faults
 from tests.fuzz import bench as fuzz
 from tests.speed import login, stored_growth, stored_token
@@ -38,6 +39,7 @@ BENCHES = {
     "faults": faults.main,
     "floods": floods.main,
     "fuzz": fuzz.main,
+    "leaks": leaks.main,
 }
 
 

@@ -100,6 +100,8 @@ def command(account: str, **flags: Any) -> None:
         _ask_to_replace(stored, registration, flags)
     _ask_for_production(registration, flags)
     secret, reference, to_keep = _secret(account, registration, reference, flags)
+    if to_keep is not None:
+        secrets.check_place()
     if flags["step"] == "start":
         from loopback_auth.cli import two_steps
 

@@ -113,7 +113,9 @@ def _redirect_uri(server: AuthorizationServer, before: config_file.Client) -> st
         text = text.strip()
         parsed = parse_redirect_uri(text)
         if parsed.scheme == "http" and server.redirect_uri.startswith("https:") and is_loopback(parsed.host):
-            _sure(f"{text} begins with http, and {server.title} is known to take https. Was it registered so?")
+            _sure(
+                f"{text} begins with http, and {printable(server.title)} is known to take https. Was it registered so?"
+            )
         elif not text.partition("://")[2].partition("/")[1]:
             _sure(f"{text} has no / at its end, and servers compare letter by letter. Was it registered so?")
         return text

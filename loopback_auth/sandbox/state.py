@@ -8,10 +8,12 @@ waiting for the disk each time would cost more than the rest of a login.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -99,7 +101,7 @@ class State:
         self._clock = clock
         self._path = folder / "state.sqlite3"
         # born private: SQLite would create it under the umask, and its journal takes the mode of the file
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        _make_private_file(self._path)
         self._database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             self.signing_key = self._prepare()
@@ -335,3 +337,30 @@ def digest_of(value: str) -> str:
 def _make_private_folder(folder: Path) -> None:
     for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
         missing.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or not _is_ours(status):
+        raise StateUnusable(f"{folder} is not a folder of this user's: look at it: ls -ld {folder}")
+
+
+def _make_private_file(path: Path) -> None:
+    """Make the file where there is none; SQLite would follow a link, and wait for a FIFO."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    refused = StateUnusable(f"{path} is not a file of this user's: look at it: ls -l {path}")
+    try:
+        file = os.open(path, flags, 0o600)
+    except (FileExistsError, IsADirectoryError):
+        raise refused from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise refused from None
+        raise
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or not _is_ours(status):
+            raise refused
+    finally:
+        os.close(file)
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return os.name == "nt" or status.st_uid == os.getuid()

@@ -345,7 +345,7 @@ def spread(most: int, raised: Sequence[str] = RAISED) -> Callable[[int], list[tu
 def main(arguments: list[str] | None = None) -> int:
     """Walk, and print how many runs there were, how they ended, and every leak. 1 if there was one."""
     parser = argparse.ArgumentParser(prog="scripts/bench leaks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[[], *WALKS], metavar="COMMAND", help=f"of {', '.join(WALKS)}; all")
+    parser.add_argument("--only", dest="names", action="append", choices=WALKS, help="this command (repeatable)")
     parser.add_argument(
         "--points", type=int, default=1_000_000, metavar="N", help="fail at N calls of each; else at every one"
     )

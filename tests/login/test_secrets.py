@@ -110,6 +110,17 @@ async def test_from_named_variable(program: Program, confidential: StrictServer)
     assert "ACME_KEY" not in opened.environment
 
 
+async def test_a_place_that_others_can_enter(program: Program, confidential: StrictServer) -> None:
+    """Where a secret cannot be kept safely, that is said before a browser opens, with the command that mends it."""
+    place = program.home / "secrets"
+    place.mkdir(parents=True, mode=0o700)
+    place.chmod(0o777)
+    ended = await program.run("login", *confidential.flags, "--client-secret-stdin", stdin=SECRET.encode())
+    assert (ended.status, ended.hints) == (8, [f"chmod 700 {place}"])
+    assert not list(place.iterdir())
+    assert confidential.token_requests == []
+
+
 async def test_shared_file(program: Program, confidential: StrictServer) -> None:
     """A secret that config.toml points to belongs to the client: no account's logout removes it."""
     secret = program.home / "secrets" / "client-acme"

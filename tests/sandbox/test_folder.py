@@ -306,6 +306,31 @@ async def test_foreign_file(settings: SandboxSettings) -> None:
     assert path.read_text() == "not a database" * 100
 
 
+@pytest.mark.parametrize("plant", ["link", "link to nothing", "fifo", "folder", "link to a folder"])
+async def test_planted(settings: SandboxSettings, tmp_path: Path, plant: str) -> None:
+    """What is no file or folder of this user's is not opened, nothing is written through it, and nobody waits."""
+    path, elsewhere = settings.folder / "state.sqlite3", tmp_path / "elsewhere"
+    if plant == "link to a folder":
+        elsewhere.mkdir()
+        settings.folder.symlink_to(elsewhere)
+    else:
+        settings.folder.mkdir(mode=0o700)
+    match plant:
+        case "link":
+            elsewhere.write_text("")
+            path.symlink_to(elsewhere)
+        case "link to nothing":
+            path.symlink_to(elsewhere)
+        case "fifo":
+            os.mkfifo(path)
+        case "folder":
+            path.mkdir()
+    with pytest.raises(StateUnusable, match="of this user's: look at it: ls"):
+        await Sandbox(settings).start()
+    assert not elsewhere.exists() or not (elsewhere.is_dir() and any(elsewhere.iterdir()))
+    assert not elsewhere.is_file() or elsewhere.read_text() == ""
+
+
 async def test_other_schema(settings: SandboxSettings) -> None:
     """A state file of another version is left alone, and the port is free again."""
     async with Sandbox(settings) as sandbox:
