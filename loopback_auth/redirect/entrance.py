@@ -169,10 +169,16 @@ class Entrance:
             if not visitor.is_settled:
                 (old if visitor.came_at <= moment_ago else young).append(visitor)
         old.sort(key=_worth)
-        too_many = max(many - len(young) - limits.connections, many - limits.crowd, 0)
-        for visitor in (old + young)[:too_many]:
+        least = max(many - len(young) - limits.connections, 0)
+        leaving, staying = old[:least], old[least:] + young
+        if many - len(leaving) > limits.crowd:
+            busy = [visitor for visitor in staying if visitor.is_busy]
+            silent = [visitor for visitor in staying if not visitor.is_busy]
+            flood = max(busy, silent, key=len)  # whoever drowns the others is many
+            leaving += flood[: many - len(leaving) - limits.crowd]
+        for visitor in leaving:
             visitor.end()
-        if many > limits.connections and young:
+        if young and many > limits.connections:
             self._make_room_later()
 
     def _make_room_later(self) -> None:

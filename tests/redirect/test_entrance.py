@@ -167,6 +167,15 @@ async def test_a_crowd_has_its_limit_too() -> None:
             assert 100 < inside <= 128 + 16
 
 
+@pytest.mark.parametrize(("one", "many"), [(HALF, b""), (b"", HALF)])
+async def test_in_a_crowd_the_oldest_of_the_many_leave(one: bytes, many: bytes) -> None:
+    """A browser that speaks among the silent, or is silent for a moment among those who speak, is not pushed out."""
+    async with entrance(NO_DEADLINES._replace(moment=60)) as address:
+        with connections(address, 1, one) as [browser], connections(address, 400, many):
+            await asyncio.sleep(0.5)
+            assert is_open(browser)
+
+
 @pytest.mark.parametrize("tls", [False, True])
 async def test_deadlines(tmp_path: Path, tls: bool) -> None:
     """Silence, half a request, half a handshake, and silence after an answer end with their time, and not before."""
