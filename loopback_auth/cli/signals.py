@@ -102,11 +102,18 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def _log_in_one_form() -> None:
-    """Let an exception that a library logs be said as all others are, unless somebody has set logging up.
+    """Let an exception that a library logs, or a thread ends in, be said as all others are.
 
-    A traceback would show its message, and that of every exception before it.
+    A traceback would show its message, and that of every exception before it. Who sets logging up gets what they want.
     """
     import logging
+    import threading
+
+    def ended(thread: threading.ExceptHookArgs) -> None:
+        if thread.exc_value is not None:
+            voice.error(*unexpected(thread.exc_value))
+
+    threading.excepthook = ended
 
     usual = logging.lastResort
 
