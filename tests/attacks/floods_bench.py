@@ -1,7 +1,8 @@
 """`scripts/bench floods`: how long the right redirect waits in the middle of each flood, and what that costs in memory.
 
 A flood is one process, as fast as it can, beside a real `login`; as another user (it takes root to become one) and as
-our own. The redirect comes half a second after the flood began. A login that does not end well ends this with status 1.
+our own. The redirect comes half a second after the flood began. A login that fails while another user floods ends this
+with status 1; one that fails while our own user does is shown.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tests.speed.conditions import conditions
 from tests.speed.figures import median, shown, table
 
 RUNS = 12
-HEADER = ("flood", "from", "redirect → answer, ms", "worst", "peak, MiB", "lines said", "connections lost")
+HEADER = ("flood", "from", "redirect → answer, ms", "worst", "peak, MiB", "lines said", "failed")
 
 
 @dataclass
