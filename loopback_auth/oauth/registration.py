@@ -30,6 +30,8 @@ class AuthorizationServer:
     title: str
     authorization_endpoint: str
     token_endpoint: str
+    revocation_endpoint: str | None = None
+    """Where tokens are given back (RFC 7009); None where the server documents none."""
     issuer: str | None = None
     authorization_response_iss_parameter_supported: bool = False
     api_base: str | None = None

@@ -61,7 +61,7 @@ def parse_server(
     for required in ("authorization_endpoint", "token_endpoint"):
         if required not in members and preset is None:
             raise ConfigurationError(f"{where} has no {required}")
-    for key in ("authorization_endpoint", "token_endpoint", "api_base"):
+    for key in ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "api_base"):
         if key in values:
             values[key] = endpoint(values[key], key)
     if "redirect_uri" in values:

@@ -6,8 +6,8 @@ import base64
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import Any, cast
-from urllib.parse import quote_plus
+from typing import Any, Literal, cast
+from urllib.parse import quote_plus, urlencode
 
 from loopback_auth.errors import (
     ConfigurationError,
@@ -87,31 +87,47 @@ def build_refresh_request(
     return _build(registration, client_secret, "refresh_token", refresh_token=refresh_token.reveal())
 
 
+def build_revocation_request(
+    registration: ClientRegistration,
+    client_secret: Secret | None,
+    token: Secret,
+    hint: Literal["refresh_token", "access_token"],
+) -> TokenRequest:
+    """Return the request that gives a token back (RFC 7009 §2.1). The server must have a revocation endpoint."""
+    url = registration.server.revocation_endpoint
+    assert url is not None  # noqa: S101 (for the caller to know)
+    headers, values = _authenticated(registration, client_secret)
+    values |= {"token": token.reveal().encode(errors="surrogatepass"), "token_type_hint": hint.encode()}
+    return TokenRequest(url, headers, Secret(urlencode(values)))
+
+
 def _build(
     registration: ClientRegistration, client_secret: Secret | None, grant_type: str, **parameters: str
 ) -> TokenRequest:
     from authlib.oauth2.rfc6749.parameters import prepare_token_request  # not before a browser is told
 
+    headers, credentials = _authenticated(registration, client_secret)
+    values = {name: value.encode(errors="surrogatepass") for name, value in parameters.items()} | credentials
+    body = prepare_token_request(grant_type, **values)  # type: ignore[arg-type]  # its stubs know of text only
+    return TokenRequest(registration.server.token_endpoint, headers, Secret(body))
+
+
+def _authenticated(
+    registration: ClientRegistration, client_secret: Secret | None
+) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return the headers of a request, and the parameters in which the client says who it is (RFC 6749 §2.3.1)."""
     headers = {
         "Accept": "application/json",
         "Accept-Encoding": "identity",
         "Content-Type": "application/x-www-form-urlencoded",
     }
-    method = registration.token_endpoint_auth_method
-    values = {name: value.encode(errors="surrogatepass") for name, value in parameters.items()}
-    if method != "none" and client_secret is None:
+    if registration.token_endpoint_auth_method == "none":  # noqa: S105 (a method's name)
+        return headers, {"client_id": registration.client_id.encode()}
+    if client_secret is None:
         raise ConfigurationError(f"the client {printable(registration.client_id)} has no client_secret")
-    match method:
-        case "client_secret_basic":
-            assert client_secret is not None  # noqa: S101 (just shown; tells the type checker)
-            headers["Authorization"] = _basic(registration, client_secret)
-        case "client_secret_post":
-            assert client_secret is not None  # noqa: S101 (just shown; tells the type checker)
-            values |= {"client_id": registration.client_id.encode(), "client_secret": _octets(client_secret)}
-        case "none":
-            values |= {"client_id": registration.client_id.encode()}
-    body = prepare_token_request(grant_type, **values)  # type: ignore[arg-type]  # its stubs know of text only
-    return TokenRequest(registration.server.token_endpoint, headers, Secret(body))
+    if registration.token_endpoint_auth_method == "client_secret_basic":  # noqa: S105 (a method's name)
+        return {**headers, "Authorization": _basic(registration, client_secret)}, {}
+    return headers, {"client_id": registration.client_id.encode(), "client_secret": _octets(client_secret)}
 
 
 def _basic(registration: ClientRegistration, client_secret: Secret) -> str:
