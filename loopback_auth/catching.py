@@ -1,4 +1,4 @@
-"""Which redirect decides a login: from the loopback server or pasted, the first good one; and what all are told.
+"""Which redirect decides which login: from the loopback server or pasted, the first good one; and what all are told.
 
 Whoever does not know the `state` (or hold what stands in for it) can neither end a login nor feed it.
 """
@@ -6,9 +6,10 @@ Whoever does not know the `state` (or hold what stands in for it) can neither en
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 from loopback_auth.errors import (
     AuthorizationDenied,
@@ -23,13 +24,78 @@ from loopback_auth.oauth.authorization import (
     AuthorizationRequest,
     Evidence,
     parse_authorization_response,
+    states_in,
 )
 from loopback_auth.oauth.registration import RedirectURI
 from loopback_auth.progress import BrowserFailed, Progress, Rejected, Stored, StrangerCame, WrongPath
+from loopback_auth.redirect.expected import Expected, Redirect
 from loopback_auth.redirect.pages import Page
 from loopback_auth.redirect.paste import PastedRedirect, parse_pasted
-from loopback_auth.redirect.server import LoopbackServer, Redirect
 from loopback_auth.secret import Secret
+
+
+class Catches:
+    """The logins that are caught on one loopback server, told apart by their `state`, or by what stands in for it."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        """`tell` hears only of the first stray request."""
+        self._tell = tell
+        self._told: set[str] = set()
+        self._catches: dict[Expected, Catch] = {}
+        self._by_state: dict[bytes, Expected] = {}
+        """By digest: how long it takes to look there tells nothing about a state."""
+
+    @contextmanager
+    def adding(self, catch: Catch, expected: Expected) -> Iterator[None]:
+        """Let a login be among them while this lasts."""
+        digest = _digest(catch.request.state.reveal())
+        self._catches[expected], self._by_state[digest] = catch, expected
+        try:
+            yield
+        finally:
+            del self._catches[expected], self._by_state[digest]
+
+    def whose(self, path: str, query: Secret, marked: Sequence[Expected]) -> Expected | None:
+        """Return the login whose redirect this is; its state, or what stands in for it, decides that before all else.
+
+        Implements `redirect.server.Judge`.
+        """
+        expected = self._named_by(query, marked)
+        if expected is None:
+            return None
+        catch = self._catches[expected]
+        try:
+            catch.parse(query, "cookie" if expected in marked else None)
+        except RedirectRejected as rejected:
+            self._tell_once("stray", Rejected(str(rejected), pasted=False))
+            return None
+        except AuthorizationResponseError:
+            pass  # the server's own no is this login's too
+        if path == catch.redirect_uri.path:
+            return expected
+        self._tell_once("path", WrongPath(path))  # of this login: worth a word of its own
+        return None
+
+    def stranger_came(self) -> None:
+        """Say so: nobody else should know the start page's address, unless from the process list."""
+        self._tell_once("stray", StrangerCame())
+
+    def _named_by(self, query: Secret, marked: Sequence[Expected]) -> Expected | None:
+        """Return the one login that this may belong to; where no more can be said, one of all, which will refuse it."""
+        if len(self._catches) == 1:
+            return next(iter(self._catches))
+        for state in states_in(query.reveal()):
+            if found := self._by_state.get(_digest(state)):
+                return found
+        if len(marked) == 1:  # one browser for several logins: its mark says nothing
+            return marked[0]
+        return next(iter(self._catches), None)
+
+    def _tell_once(self, kind: str, what: Progress) -> None:
+        """Whoever sends wrong requests by the thousand must not fill a terminal."""
+        if kind not in self._told:
+            self._told.add(kind)
+            self._tell(what)
 
 
 class Catch:
@@ -38,38 +104,23 @@ class Catch:
     def __init__(
         self, request: AuthorizationRequest, redirect_uri: RedirectURI, tell: Callable[[Progress], None]
     ) -> None:
-        """`tell` hears of each wrong paste, but only of the first stray request."""
+        """`tell` hears of each wrong paste."""
         self.code: asyncio.Future[AuthorizationCode] = asyncio.get_running_loop().create_future()
         self.caught_at = 0.0
-        self._request = request
-        self._redirect_uri = redirect_uri
+        self.request = request
+        self.redirect_uri = redirect_uri
         self._tell = tell
-        self._told: set[str] = set()
         self._held: list[Redirect | PastedRedirect] = []
         self._page: Page | None = None
 
-    def is_stray(self, path: str, query: Secret, from_our_browser: bool) -> bool:
-        """Whether a request cannot be this login's redirect: its state, or what stands in for it, decides first."""
-        try:
-            self._parse(query, "cookie" if from_our_browser else None)
-        except RedirectRejected as rejected:
-            self._tell_once("stray", Rejected(str(rejected), pasted=False))
-            return True
-        except AuthorizationResponseError:
-            pass  # the server's own no is this login's too
-        if path == self._redirect_uri.path:
-            return False
-        self._tell_once("path", WrongPath(path))  # of this login: worth a word of its own
-        return True
+    def parse(self, query: Secret, otherwise: Evidence | None) -> AuthorizationCode:
+        """Return the code of this login's redirect; raises what `parse_authorization_response` raises."""
+        return parse_authorization_response(self.request, query.reveal(), otherwise=otherwise)
 
-    def stranger_came(self) -> None:
-        """Say so: nobody else should know the start page's address, unless from the process list."""
-        self._tell_once("stray", StrangerCame())
-
-    async def redirects(self, server: LoopbackServer) -> None:
+    async def redirects(self, expected: Expected) -> None:
         """Judge what comes to the loopback server, for ever."""
         while True:
-            redirect = await server.next()
+            redirect = await expected.next()
             self._judge(redirect, "cookie" if redirect.from_our_browser else None)
 
     async def pastes(self, pasted: Callable[[], Awaitable[str]]) -> None:
@@ -77,7 +128,7 @@ class Catch:
         while True:
             text = await pasted()
             try:
-                self._judge(parse_pasted(text, self._redirect_uri), "pasted")
+                self._judge(parse_pasted(text, self.redirect_uri), "pasted")
             except RedirectRejected as rejected:
                 self._tell(Rejected(str(rejected), pasted=True))
 
@@ -93,19 +144,10 @@ class Catch:
         for redirect in self._held:
             redirect.answer(self._page)
 
-    def _tell_once(self, kind: str, what: Progress) -> None:
-        """Whoever sends wrong requests by the thousand must not fill a terminal."""
-        if kind not in self._told:
-            self._told.add(kind)
-            self._tell(what)
-
-    def _parse(self, query: Secret, otherwise: Evidence | None) -> AuthorizationCode:
-        return parse_authorization_response(self._request, query.reveal(), otherwise=otherwise)
-
     def _judge(self, redirect: Redirect | PastedRedirect, otherwise: Evidence | None) -> None:
         """Let a good redirect decide, once, and hold its browser; a second click on Allow deserves the same answer."""
         try:
-            outcome = self._parse(redirect.query, otherwise)
+            outcome = self.parse(redirect.query, otherwise)
         except AuthorizationResponseError as refusal:
             if not self.code.done():
                 self.code.set_exception(refusal)
@@ -121,12 +163,12 @@ class Catch:
 @asynccontextmanager
 async def catching(
     catch: Catch,
-    server: LoopbackServer,
+    expected: Expected,
     browser: subprocess.Popen[bytes] | str | None,
     pasted: Callable[[], Awaitable[str]] | None,
 ) -> AsyncIterator[None]:
     """Catch redirects in the background; on an error, say so to the browsers that wait, and on the start page."""
-    tasks = [asyncio.create_task(catch.redirects(server))]
+    tasks = [asyncio.create_task(catch.redirects(expected))]
     if pasted is not None:
         tasks.append(asyncio.create_task(catch.pastes(pasted)))
     if isinstance(browser, subprocess.Popen):
@@ -135,12 +177,12 @@ async def catching(
         yield
     except BaseException as error:
         if isinstance(error, TokenEndpointUnreachable):
-            server.start_shows("unreachable")
+            expected.start_shows("unreachable")
         catch.answer(_page_for(error))
         raise
     finally:
         try:
-            await server.last_page_fetched()  # a second click on Allow may still come
+            await expected.last_page_fetched()  # a second click on Allow may still come
         finally:
             for task in tasks:
                 task.cancel()
@@ -192,3 +234,7 @@ def _page_for(error: BaseException) -> Page:
             return "wrong_account"
         case _:
             return "failed"
+
+
+def _digest(state: str) -> bytes:
+    return hashlib.sha256(state.encode(errors="surrogatepass")).digest()

@@ -11,16 +11,17 @@ import ssl
 import subprocess
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 
 from loopback_auth import clock
 from loopback_auth.adoption import adopt_left, checked, save, with_company
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
-from loopback_auth.catching import Catch, catching, first_code
+from loopback_auth.catching import Catch, Catches, catching, first_code
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import LoginRequired, OutcomeUnknown, StoreError, StoreNotWritable, TokensNotStored
 from loopback_auth.grant import Grant
 from loopback_auth.oauth.authorization import AuthorizationCode, build_authorization_request
+from loopback_auth.oauth.registration import RedirectURI
 from loopback_auth.oauth.token import TokenSet, build_code_request
 from loopback_auth.progress import Answered, BrowserOpened, CodeReceived, Progress, Stored
 from loopback_auth.redirect.browser import open_browser
@@ -72,43 +73,85 @@ async def complete(
     """Complete a login that was begun, and return the account as it was stored.
 
     `tls` is needed for an https redirect URI. `pasted` waits for the next text that the person pasted. `tell` is called
-    in the event loop and must not block. `timeout` is in seconds.
-
-    Raises ConfigurationError, LoginTimedOut, AuthorizationResponseError, TokenEndpointUnreachable, TokenEndpointError,
-    OutcomeUnknown, WrongAccount, StoreNotWritable.
+    in the event loop and must not block. `timeout` is in seconds. Raises ConfigurationError, and what
+    `authorization_code_grant` raises.
     """
-    grant, store, listener, opened = beginning.grant, beginning.store, beginning.listener, beginning.opened
+    catches = Catches(tell)
+    return await authorization_code_grant(
+        beginning.grant,
+        beginning.journal,
+        beginning.listener.nonce,
+        LoopbackServer.open(beginning.listener, tls, catches),
+        catches,
+        lambda _start_url: beginning.opened,
+        redirect_uri=beginning.listener.redirect_uri,
+        store=beginning.store,
+        client_secret=client_secret,
+        timeout=timeout,
+        pasted=pasted,
+        tell=tell,
+        random=random,
+        now=now,
+    )
+
+
+async def authorization_code_grant(
+    grant: Grant,
+    journal: Journal,
+    nonce: str,
+    serving: AbstractAsyncContextManager[LoopbackServer],
+    catches: Catches,
+    browser: Callable[[str], subprocess.Popen[bytes] | str | None],
+    *,
+    redirect_uri: RedirectURI,
+    store: Store,
+    client_secret: Secret | None,
+    timeout: float,
+    login_hint: str | None = None,
+    pasted: Callable[[], Awaitable[str]] | None = None,
+    tell: Callable[[Progress], None] = lambda _progress: None,
+    random: Callable[[], str] = lambda: secrets.token_urlsafe(32),
+    now: Callable[[], clock.Moment] = clock.now,
+) -> Account:
+    """Go through one grant (RFC 6749 §4.1), on a loopback server that may serve others too; return what was stored.
+
+    `journal` is armed for it. `serving` is entered once the connection to the token endpoint has begun; `catches` is
+    its judge. `browser` is given the start page. Raises LoginTimedOut, AuthorizationResponseError,
+    TokenEndpointUnreachable, TokenEndpointError, OutcomeUnknown, WrongAccount, StoreNotWritable.
+    """
     registration = grant.registration
     request = build_authorization_request(
         registration,
-        redirect_uri=listener.redirect_uri.text,
+        redirect_uri=redirect_uri.text,
         state=Secret(random()),
         code_verifier=Secret(random()),
     )
-    catch = Catch(request, listener.redirect_uri, tell)
+    catch = Catch(request, redirect_uri, tell)
     async with (
         TokenEndpoint.open(registration.server.token_endpoint, registration.ca_file, registration.proxy) as endpoint,
         endpoint.stay_connected() as connecting,
-        LoopbackServer.open(listener, request.url, tls, catch) as server,
+        serving as server,
     ):
-        why_not = opened if isinstance(opened, str) else None
-        tell(BrowserOpened(server.start_url, request.url, server.redirect_uri, why_not))
+        with server.expect(request.url, nonce) as expected, catches.adding(catch, expected):
+            opened = browser(expected.start_url)
+            why_not = opened if isinstance(opened, str) else None
+            tell(BrowserOpened(expected.start_url, request.url, redirect_uri, why_not))
 
-        async with catching(catch, server, opened, pasted):
-            code = await first_code(catch, connecting, timeout)
-            tell(CodeReceived(code.shown_by))
-            account = await redeem(
-                code,
-                client_secret,
-                grant,
-                endpoint,
-                beginning.journal,
-                store=store,
-                tell=catch.tell,
-                now=now,
-                caught_at=catch.caught_at,
-            )
-            return await name_company(account, store, tell)
+            async with catching(catch, expected, opened, pasted):
+                code = await first_code(catch, connecting, timeout)
+                tell(CodeReceived(code.shown_by))
+                account = await redeem(
+                    code,
+                    client_secret,
+                    grant,
+                    endpoint,
+                    journal,
+                    store=store,
+                    tell=catch.tell,
+                    now=now,
+                    caught_at=catch.caught_at,
+                )
+                return await name_company(account, store, tell)
 
 
 async def redeem(

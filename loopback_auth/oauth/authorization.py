@@ -112,6 +112,11 @@ def parse_authorization_response(
     return AuthorizationCode(Secret(code), request, shown_by)
 
 
+def states_in(query: str) -> list[str]:
+    """Return every `state` of a raw query: which login it is for, where several are under way."""
+    return _parameters(query).get("state", [])
+
+
 def _evidence(states: list[str], state: Secret, policy: StatePolicy, otherwise: Evidence | None) -> Evidence:
     if len(states) == 1 and state.matches(states[0]):
         return "state"

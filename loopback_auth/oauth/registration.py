@@ -92,6 +92,11 @@ class RedirectURI:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """Return scheme and authority, as a browser sends them as `Origin`."""
+        return f"{self.scheme}://{self.authority}"
+
     def at_port(self, port: int) -> RedirectURI:
         """Return the URI on the port that was found for a URI with port 0."""
         return self if self.port else replace(self, port=port, text=re.sub(":0+", f":{port}", self.text, count=1))

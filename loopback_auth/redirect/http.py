@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
@@ -23,9 +24,10 @@ class HTTPServer(Server):
     def __init__(self, answer: Callable[[Request], Awaitable[Reply]]) -> None:
         """`answer` is asked once for each request, and may take its time."""
 
-        async def handle(request: BaseRequest) -> Response:
+        async def handle(request: BaseRequest) -> StreamResponse:
             headers = {name.lower(): request.headers.getall(name) for name in request.headers}
-            return _response(await answer(Request(request.method, request.raw_path, headers)))
+            reply = await answer(Request(request.method, request.raw_path, headers))
+            return _response(reply) if reply.pieces is None else await _streamed(request, reply, reply.pieces)
 
         super().__init__(handle)
 
@@ -68,3 +70,14 @@ class _Connection(RequestHandler):
 
 def _response(reply: Reply) -> Response:
     return Response(status=reply.status, headers=reply.headers, body=reply.body)
+
+
+async def _streamed(request: BaseRequest, reply: Reply, pieces: AsyncGenerator[bytes, None]) -> StreamResponse:
+    """Send pieces as they come, until there are no more or nobody listens."""
+    stream = StreamResponse(status=reply.status, headers=reply.headers)
+    async with aclosing(pieces):
+        with suppress(ConnectionError):
+            await stream.prepare(request)
+            async for piece in pieces:
+                await stream.write(piece)
+    return stream

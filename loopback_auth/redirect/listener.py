@@ -1,4 +1,4 @@
-"""Where one login is caught: sockets that listen, and the addresses on them. Nobody answers there yet."""
+"""Where redirects are caught: sockets that listen, and the addresses on them. Nobody answers there yet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Listener:
 
     sockets: list[socket.socket]
     redirect_uri: RedirectURI
-    nonce: str = field(default_factory=lambda: urlsafe_b64encode(os.urandom(16)).decode().rstrip("="))
-    """Part of the addresses that only this login's browser is told."""
+    nonce: str = field(default_factory=lambda: new_nonce())
+    """Of the login that begins with it."""
 
     @classmethod
     @contextmanager
@@ -34,11 +34,16 @@ class Listener:
                 listening.close()
 
     @property
-    def start_path(self) -> str:
-        """The path of the start page."""
-        return f"/start/{self.nonce}"
-
-    @property
     def start_url(self) -> str:
         """What the browser opens: the one-shot start page, on the redirect URI's own origin."""
-        return f"{self.redirect_uri.scheme}://{self.redirect_uri.authority}{self.start_path}"
+        return self.redirect_uri.origin + start_path(self.nonce)
+
+
+def start_path(nonce: str) -> str:
+    """Return the path of the start page of the login that has this nonce."""
+    return f"/start/{nonce}"
+
+
+def new_nonce() -> str:
+    """Return what nobody can guess: a part of the addresses that only one login's browser is told."""
+    return urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
 from loopback_auth.redirect.pages import BARE_HEADERS, STATUS, Page, render
@@ -56,22 +56,25 @@ class Request:
         """Return the values of a header, which may stand there more than once."""
         return self.headers.get(name, [])
 
-    def cookie(self, name: str) -> str:
-        """Return the value of a cookie, "" without one."""
+    def cookies(self) -> dict[str, str]:
+        """Return the cookies; of two with one name, the first."""
+        found: dict[str, str] = {}
         for pair in ";".join(self.every("cookie")).split(";"):
-            found, _, value = pair.strip().partition("=")
-            if found == name:
-                return value
-        return ""
+            name, _, value = pair.strip().partition("=")
+            found.setdefault(name, value)
+        found.pop("", None)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer, whole."""
+    """An answer."""
 
     status: int
     headers: dict[str, str] = field(repr=False)
     body: bytes = b""
+    pieces: AsyncGenerator[bytes, None] | None = field(default=None, repr=False)
+    """What comes after the body, for as long as it lasts: such an answer waits, and is not for `wire`."""
 
     @classmethod
     def bare(cls, status: int, **headers: str) -> Reply:

@@ -58,6 +58,7 @@ async def logged_in(program: Program, server: StrictServer, url: str) -> tuple[s
     program.environment["ACME"] = SECRET
     assert (await log_in(program, "--client", "acme")).status == 0
     stored = program.tokens()
+    assert stored.refresh_token is not None
     return stored.refresh_token, stored.access_token
 
 
