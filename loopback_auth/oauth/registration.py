@@ -180,7 +180,8 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _split(url: str, name: str) -> SplitResult:
-    shown = printable(url)
+    _, at, behind = url.rpartition("@")
+    shown = printable(f"[not shown]@{behind}" if at else url)  # a password may stand in front of it
     if any(not "!" <= character <= "~" or character in _FORBIDDEN for character in url):
         raise ConfigurationError(f"the {name} holds a character that no URL may hold: {shown}")
     try:

@@ -190,7 +190,7 @@ QUERY: Target[tuple[str, tuple[str, bool], str | None]] = Target(
 HOSTS = one_of_words(
     "localhost localhost 127.0.0.1 127.0.0.1 [::1] [::1] LOCALHOST 127.0.0.2 127.1 0x7f000001 [::ffff:127.0.0.1] "
     "[0:0:0:0:0:0:0:1] [::1%25lo] [::2] 0.0.0.0 localhost. server.example xn--e1afmkfd.example [v1.a] [::1]x a..b "
-    "-a.example 1.2.3 999.1.1.1 localhost%2eevil.example user@localhost 127.0.0.1@evil.example"
+    "-a.example 1.2.3 999.1.1.1 localhost%2eevil.example user@localhost 127.0.0.1@evil.example user:s3kr1t-@a.example"
 )
 _RIGHT = one_of_words(
     "http://127.0.0.1:0/ https://localhost:8000/ http://[::1]/cb http://localhost:00/:00 https://127.0.0.1:443 "
@@ -290,6 +290,11 @@ ENDPOINT: Target[str] = Target(
             "https://[::1].evil.example/",
             "http://evil.example[::1]/",
             "https://user:word@server.example/",
+            "https://user:s3kr1t-word@server.example/a b",
+            "https://user:s3kr1t-word@server.example:99999/",
+            "https://user:s3kr1t-word@[",
+            "ftp://user:s3kr1t-@word@server.example/",
+            "user:s3kr1t-word@",
             "http://[::1%25lo]/",
             "https://a..b/",
             "https://xn--/",
