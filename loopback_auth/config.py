@@ -171,7 +171,10 @@ def _client(wanted: Wanted, configuration: Configuration, account: str) -> Clien
         known = configuration.clients
         raise ConfigurationError(
             f"there is no client called {printable(name)} in {printable(configuration.path)}",
-            hint=(*nearest(name, known), *([f"known clients: {', '.join(sorted(known))}"] if known else [])),
+            hint=(
+                *nearest(name, known),
+                *([f"known clients: {', '.join(map(printable, sorted(known)))}"] if known else []),
+            ),
         )
     return client
 
@@ -199,7 +202,7 @@ def _keys_missing(server: AuthorizationServer, *, secret: bool) -> RegistrationI
     )
     and_secret = "" if secret or server.public_clients else " and --client-secret-file FILE"
     return RegistrationIncomplete(
-        f"{missing}: which client is to be logged in at {server.title}?",
+        f"{missing}: which client is to be logged in at {printable(server.title)}?",
         hint=(
             f"add --client-id ID{and_secret}, or --client NAME of config.toml, or run: loopback-auth setup",
             *no_keys_yet(server),
@@ -212,7 +215,7 @@ def no_keys_yet(server: AuthorizationServer) -> tuple[str, ...]:
     if not server.keys_from:
         return ()
     return (
-        f"no keys yet? they come from {server.keys_from}; one to two weeks is normal",
+        f"no keys yet? they come from {printable(server.keys_from)}; one to two weeks is normal",
         "meanwhile, without keys: loopback-auth login --server sandbox",
     )
 

@@ -216,10 +216,10 @@ def _ask_for_production(registration: ClientRegistration, flags: dict[str, Any])
         return
     if not setup.may_ask():
         raise ConfigurationError(
-            f"--yes is missing: {registration.server.title} holds real restaurants",
+            f"--yes is missing: {printable(registration.server.title)} holds real restaurants",
             hint="add --yes, or log in to staging: --server lightspeed-l-staging",
         )
-    _confirm(f"{registration.server.title} holds a real restaurant's data. Go on?")
+    _confirm(f"{printable(registration.server.title)} holds a real restaurant's data. Go on?")
 
 
 def _confirm(question: str) -> None:
@@ -319,7 +319,8 @@ def _token_command(account: Account) -> str:
 
 def _example_url(account: Account) -> str:
     server = account.registration.server
-    return f"{server.api_base}{server.company_path}" if server.api_base and server.company_path else "URL"
+    known = server.api_base and server.company_path
+    return printable(f"{server.api_base}{server.company_path}") if known else "URL"
 
 
 def _print_token(account: Account, flags: dict[str, Any]) -> None:

@@ -151,8 +151,8 @@ class LoginWords:
                 "The browser will warn about the certificate of localhost: loopback-auth made it itself, on this "
                 "computer, because the redirect must be https. Choose Advanced, then continue to localhost."
             )
-        yield f"Log in with {server.login_as or 'your account'}."
-        yield f"Click Allow. {server.allow_means or ''}".rstrip()
+        yield f"Log in with {printable(server.login_as or 'your account')}."
+        yield f"Click Allow. {printable(server.allow_means or '')}".rstrip()
 
     def _evidence(self, shown_by: Evidence) -> str:
         """Say what showed that the redirect is ours, and which line of config makes that the rule."""

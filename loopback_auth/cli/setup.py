@@ -60,7 +60,7 @@ def interview(configuration: config_file.Configuration, account: str, server_nam
     from loopback_auth import config_edit  # tomlkit: 5 ms, which a browser need not wait for
 
     config_edit.save_client(configuration.path, account, name, members)
-    voice.note(f"Written to {printable(configuration.path)} as client {voice.bold(name)}.")
+    voice.note(f"Written to {printable(configuration.path)} as client {voice.bold(printable(name))}.")
     return name
 
 
@@ -134,6 +134,9 @@ def _sure(question: str) -> None:
 
 def _ask(question: str, check: Callable[[str], _T], **prompt: Any) -> _T:
     """Ask until the answer passes its check; what was wrong is said at once."""
+    offered = prompt.get("default", "")
+    if printable(offered, len(offered)) != offered:  # it comes from config.toml, and would move the cursor
+        prompt |= {"default": "", "show_default": False}
     while True:
         try:
             return check(click.prompt(question, err=True, **prompt))

@@ -139,8 +139,11 @@ async def company(registration: ClientRegistration, access_token: Secret) -> Com
     server = registration.server
     if server.api_base is None or server.company_path is None:
         return None
-    url = resource_url(server, server.company_path)
-    answer = await get(registration, url, access_token, timeout=COMPANY_TIMEOUT, limit=COMPANY_LIMIT)
+    try:
+        url = resource_url(server, server.company_path)
+        answer = await get(registration, url, access_token, timeout=COMPANY_TIMEOUT, limit=COMPANY_LIMIT)
+    except ConfigurationError as error:  # whoever asks has tokens in hand that work once: the question can wait
+        raise ResourceError(str(error)) from error
     if answer.status != 200:
         raise ResourceError(f"{printable(server.company_path)} answered HTTP {answer.status}", status=answer.status)
     return parse_companies(answer.body)

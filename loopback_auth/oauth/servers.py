@@ -32,7 +32,7 @@ def find_server(name: str, own: Mapping[str, AuthorizationServer]) -> Authorizat
         known = [*own, *presets()]
         raise ConfigurationError(
             f"there is no server called {printable(name)}",
-            hint=(*nearest(name, known), f"known servers: {', '.join(sorted(known))}"),
+            hint=(*nearest(name, known), f"known servers: {', '.join(map(printable, sorted(known)))}"),
         )
     return server
 
@@ -76,7 +76,7 @@ def nearest(name: str, known: Iterable[str]) -> tuple[str, ...]:
     import difflib
 
     close = difflib.get_close_matches(name, list(known), n=1)
-    return (f"did you mean {close[0]}?",) if close else ()
+    return (f"did you mean {printable(close[0])}?",) if close else ()
 
 
 _TYPES: dict[str, type] = {

@@ -101,9 +101,12 @@ async def test_an_untrusted_certificate_gets_no_token(tmp_path: Path) -> None:
 
 
 async def test_a_ca_file_that_is_gone(tmp_path: Path) -> None:
-    """A CA file that is gone is a configuration error."""
+    """A CA file that is gone is a configuration error; who asks whose tokens these are has them, and no answer."""
+    asking = registration("https://127.0.0.1/", str(tmp_path / "gone"))
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        await company(registration("https://127.0.0.1/", str(tmp_path / "gone")), ACCESS)
+        await get(asking, "https://127.0.0.1/x", ACCESS)
+    with pytest.raises(ResourceError, match="cannot be read"):
+        await company(asking, ACCESS)
 
 
 async def test_a_token_that_no_header_can_hold() -> None:
