@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import click
 
 from loopback_auth import client_secret, clock, config, folders
+from loopback_auth.adoption import adopt
 from loopback_auth.cli import options, report, signals, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
+from loopback_auth.grant import to_adopt
+from loopback_auth.oauth.token import tokens_in
 from loopback_auth.spend import locked
+from loopback_auth.standing import is_copy
 from loopback_auth.store import pending
-from loopback_auth.store.base import Account, Store
+from loopback_auth.store.base import Account, Journal, Store
 from loopback_auth.usable import seconds_left
 
 
@@ -17,40 +24,51 @@ from loopback_auth.usable import seconds_left
 @options.account_or_all
 @click.option("--all", "everything", is_flag=True, help="Every account.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
-def command(account: str | None, everything: bool, quiet: bool) -> None:
+def command(account: str | None, everything: bool, quiet: bool) -> int:
     """Remove an account's tokens from this computer, and revoke them where the server can."""
     if everything and account is not None:
         raise click.UsageError("give an account, or --all")
     store = config.open_store()
-    names = store.names() if everything else [account or options.default_account()]
+    if not everything:
+        _forget(store, account or options.default_account(), quiet=quiet)
+        return 0
+    worst, names = 0, store.names()
     for name in names:
-        _forget(store, name, quiet=quiet)
-    if everything and not names and not quiet:
+        try:
+            _forget(store, name, quiet=quiet)
+        except LoopbackAuthError as error:  # the others are forgotten all the same
+            voice.error(str(error), *error.hint)
+            worst = max(worst, error.exit_status)
+    if not names and not quiet:
         voice.note("There are no accounts.")
+    return worst
 
 
 def _forget(store: Store, name: str, *, quiet: bool) -> None:
-    stored = _readable(store, name)
-
-    async def remove() -> tuple[bool, str | None]:
+    async def remove() -> tuple[bool, Account | None, str | None]:
         async with locked(store, name) as journal:
-            kept = await _not_revoked(store, name)
+            with suppress(LoopbackAuthError):  # what cannot be stored is removed where it is
+                await adopt(store, name)
+            account = _readable(store, name)
+            not_revoked = await _not_revoked(account, journal) if account is not None and _can_revoke(account) else None
             was_there = store.remove(name)
             journal.clear()  # whatever a refresh that was killed has brought goes too
-            return was_there, kept
+            return was_there, account, not_revoked
 
-    if name not in store.names():
+    if name not in store.names() and not to_adopt(store, name):
         raise _absent(name)
-    was_there, not_revoked = signals.run(remove())
+    was_there, account, not_revoked = signals.run(remove())
     if not was_there:
         raise _absent(name)
-    if stored is not None:
-        client_secret.forget(name, stored.client_secret)
+    if account is not None:
+        client_secret.forget(name, account.client_secret)
     pending.remove(folders.accounts(), name)
-    can_revoke = stored is not None and stored.registration.server.revocation_endpoint is not None
     if not quiet:
-        revoked = " Its tokens were revoked." if can_revoke and not_revoked is None else _what_stays(stored)
-        voice.note(f"Account {name} was removed from this computer.{revoked}")
+        is_revoked = account is not None and _can_revoke(account) and not_revoked is None
+        voice.note(
+            f"Account {name} was removed from this computer."
+            f"{' Its tokens were revoked.' if is_revoked else _what_stays(account)}"
+        )
     if not_revoked is not None:
         voice.warning(f"the server did not revoke the tokens of account {name}: {not_revoked}")
 
@@ -59,18 +77,27 @@ def _absent(name: str) -> LoginRequired:
     return LoginRequired(f"there is no account called {name}", hint="see loopback-auth status")
 
 
-async def _not_revoked(store: Store, name: str) -> str | None:
-    """Give the tokens back where the server takes them; return in words why it did not. What is stored now counts."""
-    account = _readable(store, name)
-    if account is None or account.registration.server.revocation_endpoint is None:
-        return None
+def _can_revoke(account: Account) -> bool:
+    """Whether the tokens can be given back from here. Those of a copy are another place's, which may use them."""
+    return account.registration.server.revocation_endpoint is not None and not is_copy(account)
+
+
+async def _not_revoked(account: Account, journal: Journal) -> str | None:
+    """Give the tokens back, first those of a refresh that was killed; return in words why not all were taken."""
     from loopback_auth.revocation import revoke  # it connects: not for servers that have no such thing
 
+    held = [account.tokens]
+    with suppress(LoopbackAuthError):
+        if (newer := tokens_in(journal.answer)) is not None:
+            held.insert(0, newer)
     try:
         secret = client_secret.fetch(account.client_secret, account.registration)
     except LoopbackAuthError as error:
         return str(error)
-    return await revoke(account, secret)
+    for tokens in held:
+        if (why := await revoke(replace(account, tokens=tokens), secret)) is not None:
+            return why
+    return None
 
 
 def _readable(store: Store, name: str) -> Account | None:
@@ -82,8 +109,12 @@ def _readable(store: Store, name: str) -> Account | None:
 
 
 def _what_stays(account: Account | None) -> str:
-    left = seconds_left(account, clock.now()) if account is not None else 0
-    if account is None or left is None or left <= 0:
+    if account is None:
+        return " What it held could not be read, so nothing was revoked."
+    if account.registration.server.revocation_endpoint is not None and is_copy(account):
+        return " It was copied here: its tokens were not revoked, the place it came from may use them."
+    left = seconds_left(account, clock.now())
+    if left is None or left <= 0:
         return ""
     if account.registration.server.revocation_endpoint is not None:
         return f" Copies of the access token work for another {report.in_words(left)}."

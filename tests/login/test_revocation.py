@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import base64
+import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
+
+from loopback_auth import clock
+from loopback_auth.grant import Grant, intent_of
+from loopback_auth.store.base import Intent, Journal
+from loopback_auth.store.file import FileStore
 
 from .program import Program
 from .strict import StrictServer, once
@@ -22,7 +29,7 @@ class Revoking:
     """A revocation endpoint that answers as it is told, and keeps what it was asked."""
 
     url: str = ""
-    answers: list[int] = field(default_factory=lambda: [200, 200])
+    answers: list[int] = field(default_factory=lambda: [200] * 4)
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
 
@@ -126,3 +133,81 @@ async def test_where_they_may_go(program: Program, confidential: StrictServer) -
     )
     ended = await program.run("login", "--server", "mine", "--client-id", "client-1")
     assert (ended.status, ended.errors) == (3, ["the revocation_endpoint is not protected: http://idp.example/revoke"])
+
+
+def leave(journal: Journal, intent: Intent) -> None:
+    """Be killed between an answer and the store."""
+    journal.prove()
+    journal.arm(intent)
+    answer = {"access_token": "s3kr1t-newer-access", "refresh_token": "s3kr1t-newer-refresh", "expires_in": 3600}
+    journal.stage(json.dumps(answer).encode())
+    journal.sync()
+
+
+async def test_what_a_killed_refresh_brought(program: Program, confidential: StrictServer) -> None:
+    """Tokens that came and were not stored yet are the ones that work: they are given back before the older ones."""
+    async with revoking() as far:
+        refresh_token, access_token = await logged_in(program, confidential, far.url)
+        store = FileStore(str(program.home / "accounts"))
+        account = store.load("default")
+        assert account is not None
+        with store.journal("default") as journal:
+            leave(journal, Intent(generation=account.generation, digest=account.digest, armed=clock.now()))
+        assert (await program.run("logout")).status == 0
+        newer = ["s3kr1t-newer-refresh", "s3kr1t-newer-access"]
+        assert [asked["token"] for _, asked in far.asked] == [*newer, refresh_token, access_token]
+        assert sorted(program.files()) == ["accounts/default/lock", "config.toml"]
+
+
+@pytest.mark.parametrize("first", [False, True])
+async def test_what_a_killed_login_brought(program: Program, confidential: StrictServer, first: bool) -> None:
+    """An account whose first login was killed with its tokens in hand can be logged out, as any other."""
+    async with revoking() as far:
+        await logged_in(program, confidential, far.url)
+        store = FileStore(str(program.home / "accounts"))
+        account = store.load("default")
+        assert account is not None
+        grant = Grant(account="default", registration=account.registration, client_secret=account.client_secret)
+        with store.login_journal("default") as journal:
+            leave(journal, intent_of(grant, clock.now()))
+        if first:
+            (program.home / "accounts" / "default" / "tokens").unlink()
+        ended = await program.run("logout")
+        assert (ended.status, "Its tokens were revoked." in ended.stderr) == (0, True)
+        assert [asked["token"] for _, asked in far.asked] == ["s3kr1t-newer-refresh", "s3kr1t-newer-access"]
+        assert sorted(program.files()) == ["accounts/default/lock", "config.toml"]
+        assert (await program.run("logout")).status == 4
+
+
+async def test_a_copy(program: Program, confidential: StrictServer) -> None:
+    """Whoever removes a copy of an account does not end the account that it was copied from."""
+    async with revoking() as far:
+        await logged_in(program, confidential, far.url)
+        shutil.copytree(program.home / "accounts" / "default", program.home / "accounts" / "copy")
+        ended = await program.run("logout", "copy")
+        assert ended.status == 0
+        assert ended.stderr == (
+            "Account copy was removed from this computer. "
+            "It was copied here: its tokens were not revoked, the place it came from may use them.\n"
+        )
+        assert far.asked == []
+        assert (await program.run("refresh", "--force")).status == 0
+        assert not (program.home / "accounts" / "copy" / "tokens").exists()
+
+
+async def test_one_of_many_that_cannot_be_read(program: Program, confidential: StrictServer) -> None:
+    """`logout --all` goes on after an account that it cannot remove, and says so; one that is damaged is removed."""
+    async with revoking() as far:
+        await logged_in(program, confidential, far.url)
+        accounts = program.home / "accounts"
+        for name in ("a", "b"):
+            shutil.copytree(accounts / "default", accounts / name)
+        (accounts / "a").chmod(0o755)
+        (accounts / "b" / "tokens").write_bytes(b"damaged")
+        ended = await program.run("logout", "--all")
+        assert (ended.status, len(ended.errors), len(far.asked)) == (8, 1, 2)
+        assert "can be entered by other users" in ended.errors[0]
+        assert "Account b was removed from this computer. What it held could not be read, so nothing was revoked." in (
+            ended.stderr.splitlines()
+        )
+        assert [name for name in ("a", "b", "default") if (accounts / name / "tokens").exists()] == ["a"]
