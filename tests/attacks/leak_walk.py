@@ -1,7 +1,7 @@
 """Lets a command fail at its n-th call of one of its own functions, for every n in turn, and searches what it leaves.
 
-As a program it walks a whole login, a refresh and a `token`: `main`. Each run logs at DEBUG, with asyncio's debug mode
-and Python's development mode on; all that was printed or logged is searched, and every file.
+As a program it walks a whole login, a refresh, a `token` and a `logout` that revokes: `main`. Each run logs at DEBUG,
+with asyncio's debug mode and Python's development mode on; all that was printed or logged is searched, and every file.
 """
 
 from __future__ import annotations
@@ -219,7 +219,22 @@ async def _asked(url: str) -> Answer:
 
 async def login(loud: Loud) -> Ended:
     """A login from its first step to its end, whatever that is."""
-    arguments = ("login", *loud.server.flags, "--timeout", f"{PERSON}s", "-v", "--json")
+    return await _log_in(loud, *loud.server.flags)
+
+
+async def login_that_can_be_revoked(loud: Loud) -> Ended:
+    """The same at a server that takes tokens back, which config.toml alone can say."""
+    base = loud.server.base
+    loud.program.home.mkdir(mode=0o700)
+    (loud.program.home / "config.toml").write_text(
+        f"[servers.mine]\nauthorization_endpoint = '{base}/authorize'\ntoken_endpoint = '{base}/token'\n"
+        f"revocation_endpoint = '{base}/revoke'\n[clients.acme]\nserver = 'mine'\nclient_id = 'client-1'\n"
+    )
+    return await _log_in(loud, "--client", "acme")
+
+
+async def _log_in(loud: Loud, *flags: str) -> Ended:
+    arguments = ("login", *flags, "--timeout", f"{PERSON}s", "-v", "--json")
     async with loud.program.start(*arguments) as running:
         await _opened(running)
         if running.was_opened:
@@ -253,6 +268,7 @@ def command(*arguments: str) -> Callable[[Loud], Awaitable[Ended]]:
 
 REFRESH = command("refresh", "--force", "--json")
 TOKEN = command("token", "--min-validity", "2h")
+LOGOUT = command("logout")
 
 
 @dataclass(frozen=True)
@@ -261,12 +277,15 @@ class Walk:
 
     work: Callable[[Loud], Awaitable[Ended]]
     account: bool
+    login: Callable[[Loud], Awaitable[Ended]] = login
+    """How that comes to be."""
 
 
 WALKS = {
     "login": Walk(login, account=False),
     "refresh": Walk(REFRESH, account=True),
     "token": Walk(TOKEN, account=True),
+    "logout": Walk(LOGOUT, account=True, login=login_that_can_be_revoked),
 }
 
 
@@ -288,7 +307,7 @@ async def machine(folder: Path) -> AsyncIterator[Loud]:
 async def count(walk: Walk, loud: Loud) -> int:
     """How many calls there are in a run where nothing fails."""
     if walk.account:
-        assert (await login(loud)).status == 0
+        assert (await walk.login(loud)).status == 0
         shutil.copytree(loud.program.home, loud.template)
     loud.fail_at(0)
     ended = await walk.work(loud)

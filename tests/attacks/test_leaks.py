@@ -34,7 +34,7 @@ from .leak_walk import CLIENT_SECRET, RAISED, Loud, go, loud_environment
 
 PROXY_PASSWORD = f"{MARKER}of-the-proxy"
 STORE_KEY = f"{MARKER}".encode().hex() * 4 + "00112233"
-POINTS = {"login": 16, "refresh": 8, "token": 6}
+POINTS = {"login": 16, "refresh": 8, "token": 6, "logout": 6}
 
 
 @asynccontextmanager
@@ -182,6 +182,20 @@ async def test_https_by_way_of_a_proxy(tmp_path: Path) -> None:
         assert_tight(loud, ended, proxy=PROXY_PASSWORD)
 
 
+@pytest.mark.parametrize("status", [200, 503])
+async def test_tokens_that_are_given_back(status: int, tmp_path: Path) -> None:
+    """Nor is anything told by a logout that revokes, whether the server takes the tokens or repeats them in its no."""
+    async with strict(tmp_path) as loud:
+        loud.server.revocation_status = status
+        assert (await leak_walk.login_that_can_be_revoked(loud)).status == 0
+        stored = tokens(loud.program.home / "accounts" / "default" / "tokens")
+        with watched(loud.program.home, tmp_path):
+            ended = await loud.program.run("logout")
+        assert (ended.status, len(loud.server.revocations)) == (0, 2 if status == 200 else 1)
+        assert_tight(loud, [ended], **{f"token {one[-9:]}": one for one in stored})
+        assert not list(loud.program.home.glob("accounts/*/tokens"))
+
+
 @asynccontextmanager
 async def tunnels(asked: list[str]) -> AsyncIterator[int]:
     """A proxy for CONNECT that wants to be told who asks; the port of it."""
@@ -303,6 +317,7 @@ PLACES = {
     "in a command": ("login", "config_file.py:load", "CancelledError"),
     "in a callback of the event loop": ("login", "server.py:_first_reply", "ValueError"),
     "where another thread waits": ("refresh", "background.py:_end", "MemoryError"),
+    "between a token and its revocation": ("logout", "token.py:build_revocation_request", "ValueError"),
 }
 
 

@@ -65,6 +65,8 @@ class StrictServer:
     tls: ssl.SSLContext | None = None
     authorization_requests: list[str] = field(default_factory=list)
     token_requests: list[Asked] = field(default_factory=list)
+    revocations: list[Asked] = field(default_factory=list)
+    revocation_status: int = 200
     complaints: list[str] = field(default_factory=list)
     """What was wrong with the requests that came."""
     secrets: set[str] = field(default_factory=set)
@@ -85,6 +87,7 @@ class StrictServer:
         app = web.Application()
         app.router.add_get("/authorize", self._authorize, allow_head=False)
         app.router.add_post("/token", self._token)
+        app.router.add_post("/revoke", self._revoke)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
@@ -153,6 +156,17 @@ class StrictServer:
             status = 401 if refusal.error == "invalid_client" else 400
             return web.json_response({"error": refusal.error, "error_description": refusal.why}, status=status)
         return web.json_response(members, headers={"Cache-Control": "no-store"})
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        """RFC 7009 §2; an answer that is no yes repeats what it was asked."""
+        asked = Asked(dict(request.headers), await request.text())
+        self.revocations.append(asked)
+        try:
+            self._authenticate(request.headers.getall("Authorization", []), asked.parameters)
+        except Refusal as refusal:
+            self.complaints.append(str(refusal))
+        body = {"error": "unsupported_token_type", "error_description": asked.body, **asked.parameters}
+        return web.json_response(body, status=self.revocation_status)
 
     def _granted(self, request: web.Request, asked: Asked) -> dict[str, Any]:
         if request.rel_url.raw_query_string or request.headers["Content-Type"] != "application/x-www-form-urlencoded":
