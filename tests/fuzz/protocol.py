@@ -697,6 +697,7 @@ SERVER_TABLES = st.fixed_dictionaries(
     optional={
         "issuer": st.just(ISSUER),
         "api_base": ADDRESSES,
+        "revocation_endpoint": ADDRESSES,
         "redirect_uri": st.sampled_from(["http://127.0.0.1:0/", "https://localhost:8000/"]),
         "state": st.sampled_from(["required", "unconfirmed", "none"]),
         "code_lifetime": st.integers(0, 100),
@@ -710,7 +711,9 @@ def check_server(table: Any) -> bool:
     """A server every address of which obeys the rule, and whose fields are of the kind that they are declared as."""
     good, found = parsed(lambda: parse_server("mine", table, "config.toml"), ConfigurationError)
     if found is not None:
-        for address in (found.authorization_endpoint, found.token_endpoint, found.api_base):
+        for address in (
+            found.authorization_endpoint, found.token_endpoint, found.api_base, found.revocation_endpoint
+        ):  # fmt: skip
             assert address is None or endpoint(address, "endpoint") == address
         assert parse_redirect_uri(found.redirect_uri)
         assert found.state in ("required", "unconfirmed", "none")

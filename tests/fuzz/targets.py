@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import configured, machine, protocol, sandboxed, stored, wire
+from . import answers, configured, machine, protocol, sandboxed, stored, wire
 from .target import Target
 
 TARGETS: tuple[Target[Any], ...] = (
     *protocol.TARGETS,
+    *answers.TARGETS,
     *wire.TARGETS,
     *stored.TARGETS,
     *configured.TARGETS,
