@@ -17,7 +17,7 @@ _LIMIT = 4 * 1024 * 1024
 def check_ca_file(path: str) -> None:
     """Raise ConfigurationError if this is no file of PEM certificates, as far as a look at it tells."""
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             if b"-----BEGIN " in file.read(_LIMIT):
                 return
     except OSError as error:
@@ -26,6 +26,10 @@ def check_ca_file(path: str) -> None:
             hint="see --ca-file",
         ) from error
     raise _holds_none(path)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO in its place must not hold a refresh
 
 
 def tls_context(ca_file: str | None) -> ssl.SSLContext:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import socket
 import ssl
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
-from loopback_auth.endpoints.trust import tls_context
+from loopback_auth.endpoints.trust import check_ca_file, tls_context
 from loopback_auth.errors import ConfigurationError, OutcomeUnknown, TokenEndpointUnreachable
 from loopback_auth.oauth.token import ANSWER_LIMIT, TokenRequest
 from loopback_auth.secret import Secret
@@ -432,6 +433,15 @@ async def test_a_ca_file_that_is_none(tmp_path: Path, content: bytes | None, mes
         ):
             await endpoint.connect()
     assert str(caught.value) == message.format(path)
+
+
+def test_a_ca_file_that_is_a_fifo(tmp_path: Path) -> None:
+    """A FIFO in the place of a CA file is not waited for: it holds no certificate."""
+    path = tmp_path / "ca.pem"
+    os.mkfifo(path)
+    for look in (check_ca_file, tls_context):
+        with pytest.raises(ConfigurationError, match="holds no certificate"):
+            look(str(path))
 
 
 @pytest.mark.parametrize(
