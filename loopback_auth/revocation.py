@@ -22,14 +22,15 @@ async def revoke(account: Account, client_secret: Secret | None) -> str | None:
         (tokens.access_token, "access_token"),
     ]
     url = registration.server.revocation_endpoint or ""
+    why: str | None = None
     try:
         for token, hint in held:
             if token:
                 request = build_revocation_request(registration, client_secret, token, hint)
                 async with TokenEndpoint.open(url, registration.ca_file, registration.proxy) as endpoint:
                     answer = await endpoint.send(request)
-                if answer.status != 200:
-                    return f"it answered HTTP {answer.status}"
+                if answer.status != 200:  # some take one kind of token alone: the other is tried all the same
+                    why = why or f"it answered HTTP {answer.status}"
     except LoopbackAuthError as error:
-        return str(error)
-    return None
+        return why or str(error)
+    return why

@@ -92,16 +92,22 @@ async def test_tokens_are_given_back(program: Program, confidential: StrictServe
 
 @pytest.mark.parametrize(
     ("answers", "why"),
-    [([503], "it answered HTTP 503"), ([200, 400], "it answered HTTP 400"), ([302], "it answered HTTP 302")],
+    [
+        ([503, 503], "it answered HTTP 503"),
+        ([400, 200], "it answered HTTP 400"),
+        ([200, 400], "it answered HTTP 400"),
+        ([302, 200], "it answered HTTP 302"),
+    ],
 )
 async def test_a_server_that_does_not_take_them(
     program: Program, confidential: StrictServer, answers: list[int], why: str
 ) -> None:
-    """What could not be revoked is said; the account is gone from here all the same."""
+    """What could not be revoked is said, the other token is tried, and the account is gone from here all the same."""
     async with revoking() as far:
         far.answers = answers
-        await logged_in(program, confidential, far.url)
+        tokens = await logged_in(program, confidential, far.url)
         ended = await program.run("logout", "-q")
+        assert [asked["token"] for _, asked in far.asked] == [*tokens]
         assert ended.status == 0
         assert ended.stderr == (
             f"loopback-auth: warning: the server did not revoke the tokens of account default: {why}\n"
