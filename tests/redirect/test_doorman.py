@@ -286,3 +286,33 @@ def test_a_request() -> None:
 def test_a_reply() -> None:
     """The bytes of an answer, its length included."""
     assert Reply(404, {"A": "b"}, b"body").wire() == b"HTTP/1.1 404 \r\nA: b\r\nContent-Length: 4\r\n\r\nbody"
+
+
+UNREADABLE = (
+    b"GET /?code=s3kr1t-code HTTP/1.1\r\nHost : localhost\r\n\r\n",
+    b"GET /?code=s3kr1t-code HTTP/9.9\r\n\r\n",
+    b"s3kr1t-code\r\n\r\n",
+    b"GET /\x01?code=s3kr1t-code HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\ns3kr1t-code\r\n\r\n",
+    b"GET / HTTP/1.1\r\nContent-Length: s3kr1t-code\r\n\r\n",
+    b"GET /?code=s3kr1t-" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01s3kr1t-code\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("sent", UNREADABLE, ids=range(len(UNREADABLE)))
+async def test_what_aiohttp_cannot_read(sent: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What comes behind a request that waited, and is no HTTP, is neither repeated nor logged."""
+    caplog.set_level(0)
+    async with house(tmp_path) as here:
+        reader, writer = await here.visit(OTHER)
+        http = here.arrive()
+        assert (await head(reader))[0] == 418
+        writer.write(sent)
+        async with asyncio.timeout(5):
+            rest = await reader.read()
+        writer.close()
+        assert b" 400 " in rest
+        assert b"s3kr1t" not in rest
+        assert "s3kr1t" not in caplog.text
+        await http.end(0.1)
