@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import answers, configured, machine, protocol, sandboxed, stored, wire
+from . import answers, configured, machine, onboarded, protocol, sandboxed, stored, wire
 from .target import Target
 
 TARGETS: tuple[Target[Any], ...] = (
@@ -13,6 +13,7 @@ TARGETS: tuple[Target[Any], ...] = (
     *wire.TARGETS,
     *stored.TARGETS,
     *configured.TARGETS,
+    *onboarded.TARGETS,
     *machine.TARGETS,
     *sandboxed.TARGETS,
 )
