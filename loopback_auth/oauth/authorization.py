@@ -49,13 +49,19 @@ class AuthorizationCode:
 
 
 def build_authorization_request(
-    registration: ClientRegistration, *, redirect_uri: str, state: Secret, code_verifier: Secret
+    registration: ClientRegistration,
+    *,
+    redirect_uri: str,
+    state: Secret,
+    code_verifier: Secret,
+    login_hint: str | None = None,
 ) -> AuthorizationRequest:
     """Return the request to open in a browser.
 
     `state` and `code_verifier` are fresh for each login, 256 bits each; the challenge is S256, there is no other
     (RFC 7636 §4.2). No `state` is sent where the server is known to want none. `redirect_uri` is what the loopback
-    server listens on, with the port it got.
+    server listens on, with the port it got. `login_hint` says whom the person is to log in as; it goes only to a server
+    that is known to take one.
     """
     from authlib.oauth2.rfc6749.parameters import prepare_grant_uri  # not before a browser is told
     from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -71,6 +77,7 @@ def build_authorization_request(
         state=None if server.state == "none" else state.reveal(),
         code_challenge=challenge,
         code_challenge_method="S256",
+        login_hint=login_hint if login_hint and server.login_hint_parameter else None,
     )
     return AuthorizationRequest(
         registration=registration,

@@ -41,6 +41,8 @@ class AuthorizationServer:
     """Used where the registration names none."""
     redirect_uri_parameter: bool = True
     """Whether the authorization request carries `redirect_uri`."""
+    login_hint_parameter: bool = False
+    """Whether the authorization request carries `login_hint` (OpenID Connect Core 3.1.2.1), which account is meant."""
     state: StatePolicy = "required"
     basic_form_encoding: bool = True
     """Whether id and secret are form-encoded before Basic, as RFC 6749 §2.3.1 says."""

@@ -29,6 +29,7 @@ from .settings import SandboxSettings
 from .state import State
 
 _COOKIE: Final = re.compile(r"[A-Za-z0-9_-]{22}(\.[A-Za-z0-9_-]{22})?")
+_LONGEST_HINT: Final = 100
 _STALE: Final = "This form was out of date, or your browser sent no cookie. Here it is again: nothing was decided."
 
 
@@ -71,7 +72,7 @@ class AuthorizationEndpoint:
         browser = self._browser(request)
         restaurant = self._restaurant(browser)
         if restaurant is None:
-            return self._login_page(checked, browser)
+            return self._login_page(checked, browser, _login_hint(checked))
         return self._consent_page(checked, browser, restaurant)
 
     async def post(self, request: web.BaseRequest) -> Reply:
@@ -166,7 +167,8 @@ class AuthorizationEndpoint:
             return self._login_page(
                 grant,
                 browser,
-                message="Please log in again.",
+                _login_hint(grant),
+                "Please log in again.",
                 words="the login is over: login page shown",
                 status=403,
             )
@@ -268,6 +270,14 @@ def _client(grant: SandboxCodeGrant) -> Registration:
     client = grant.client
     assert isinstance(client, Registration)  # noqa: S101 - set by authlib's validation
     return client
+
+
+def _login_hint(grant: SandboxCodeGrant) -> str:
+    """Return who is meant to log in (OpenID Connect Core 3.1.2.1), nobody where that can be no user id."""
+    request = grant.request
+    assert isinstance(request, ParsedRequest)  # noqa: S101 - create_oauth2_request lets nothing else in
+    hint = request.payload.data.get("login_hint", "")
+    return hint if hint.isprintable() and len(hint) <= _LONGEST_HINT else ""
 
 
 def _redirect(answer: Answer, words: str, *, ok: bool) -> Reply:

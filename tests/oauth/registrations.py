@@ -38,11 +38,17 @@ def registration(*, of: AuthorizationServer | None = None, **changes: Any) -> Cl
     return ClientRegistration(**{**members, **changes})
 
 
-def request(of: ClientRegistration | None = None, state: str = STATE) -> AuthorizationRequest:
+def request(
+    of: ClientRegistration | None = None, state: str = STATE, login_hint: str | None = None
+) -> AuthorizationRequest:
     """Return an authorization request with appendix B's verifier."""
     client = of or registration()
     return build_authorization_request(
-        client, redirect_uri=client.redirect_uri, state=Secret(state), code_verifier=Secret(VERIFIER)
+        client,
+        redirect_uri=client.redirect_uri,
+        state=Secret(state),
+        code_verifier=Secret(VERIFIER),
+        login_hint=login_hint,
     )
 
 

@@ -52,6 +52,21 @@ def test_redirect_uri_is_left_out_for_a_server_that_takes_none() -> None:
     assert built.redirect_uri == "https://localhost:8000/cb"
 
 
+def test_login_hint_goes_to_a_server_that_takes_one() -> None:
+    """`login_hint_parameter = true`: the request says which account is meant (OpenID Connect Core 3.1.2.1)."""
+    taking = registration(of=server(login_hint_parameter=True))
+    without = (
+        "https://server.example.com/authorize?response_type=code&client_id=s6BhdRkqt3"
+        "&redirect_uri=https%3A%2F%2Flocalhost%3A8000%2Fcb&state=s3kr1t-state"
+        f"&code_challenge={CHALLENGE}&code_challenge_method=S256"
+    )
+    assert request(taking, login_hint="roma+1@example.com").url.reveal() == (
+        f"{without}&login_hint=roma%2B1%40example.com"
+    )
+    assert request(taking).url.reveal() == request(taking, login_hint="").url.reveal() == without
+    assert request(login_hint="roma@example.com").url.reveal() == without
+
+
 def test_scope_goes_along_where_one_is_asked_for() -> None:
     """The scope stays one parameter, its spaces as plus signs (RFC 6749 §3.3, appendix B)."""
     assert request(registration(scope="employee:all offline_access")).url.reveal() == (
@@ -81,11 +96,13 @@ def test_nothing_in_the_request_shows_by_itself() -> None:
 PRINTABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1)
 
 
-@given(client_id=PRINTABLE, scope=PRINTABLE, state=PRINTABLE)
-def test_every_parameter_arrives_as_it_was(client_id: str, scope: str, state: str) -> None:
-    """Whatever client_id, scope and state hold, a server decodes exactly them, each once."""
-    client = registration(client_id=client_id, scope=scope)
-    query = urlsplit(request(client, state).url.reveal()).query
+@given(
+    client_id=PRINTABLE, scope=PRINTABLE, state=PRINTABLE, login_hint=st.text(st.characters(codec="utf-8"), min_size=1)
+)
+def test_every_parameter_arrives_as_it_was(client_id: str, scope: str, state: str, login_hint: str) -> None:
+    """Whatever client_id, scope, state and login_hint hold, a server decodes exactly them, each once."""
+    client = registration(of=server(login_hint_parameter=True), client_id=client_id, scope=scope)
+    query = urlsplit(request(client, state, login_hint).url.reveal()).query
     assert parse_qsl(query, keep_blank_values=True, strict_parsing=True) == [
         ("response_type", "code"),
         ("client_id", client_id),
@@ -94,4 +111,5 @@ def test_every_parameter_arrives_as_it_was(client_id: str, scope: str, state: st
         ("state", state),
         ("code_challenge", CHALLENGE),
         ("code_challenge_method", "S256"),
+        ("login_hint", login_hint),
     ]

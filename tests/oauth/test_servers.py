@@ -66,6 +66,11 @@ def test_the_sandbox_publishes_its_credentials() -> None:
     assert [name for name, one in presets().items() if one.client_id or one.client_secret] == [SANDBOX]
 
 
+def test_only_the_sandbox_is_known_to_take_a_login_hint() -> None:
+    """Nobody documents `login_hint` for Lightspeed, so nothing is sent there that could be refused."""
+    assert [name for name, one in presets().items() if one.login_hint_parameter] == [SANDBOX]
+
+
 def test_the_sandbox_moves_to_another_port() -> None:
     """On another port every address of the sandbox moves, and nothing else changes."""
     moved = sandbox_at(4711)
@@ -94,6 +99,7 @@ def test_the_smallest_server_of_ones_own() -> None:
     safe = AuthorizationServer(name="my-idp", title="my-idp", **ENDPOINTS)
     assert (safe.state, safe.redirect_uri, safe.redirect_uri_parameter) == ("required", "http://127.0.0.1:0/", True)
     assert safe.basic_form_encoding
+    assert not safe.login_hint_parameter
 
 
 def test_a_server_of_ones_own_with_all_keys() -> None:
@@ -106,6 +112,7 @@ def test_a_server_of_ones_own_with_all_keys() -> None:
         "authorization_response_iss_parameter_supported": True,
         "redirect_uri": "http://localhost:7777/cb",
         "redirect_uri_parameter": False,
+        "login_hint_parameter": True,
         "state": "none",
         "basic_form_encoding": False,
         "public_clients": False,

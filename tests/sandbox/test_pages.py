@@ -33,6 +33,39 @@ async def test_login_page_lists_restaurants(visitor: Visitor) -> None:
         assert restaurant.password in text
 
 
+async def test_login_hint_fills_in_the_user_id(visitor: Visitor) -> None:
+    """Who is meant to log in is filled in, the password comes next, and the form can be sent as it stands."""
+    url = visitor.authorization_url(login_hint="bistro-lyon")
+    page = await visitor.open(url)
+    assert page.form.inputs["user_id"] == "bistro-lyon"
+    assert re.search('<input id="password"[^>]* autofocus', page.body)
+    consent = await visitor.submit(url, page, password="baguette")
+    assert "Bistro Lyon" in consent.form.text
+    answer = await visitor.submit(url, consent, decision="allow")
+    assert sorted(answer.location.query) == ["code", "state"]
+
+
+async def test_login_hint_is_a_hint(visitor: Visitor) -> None:
+    """What was typed stays, another restaurant is typed afresh, and who was logged out meanwhile is filled in again."""
+    url = visitor.authorization_url(login_hint="bistro-lyon")
+    refused = await visitor.log_in(url, "cafe-roma", "wrong")
+    assert refused.form.inputs["user_id"] == "cafe-roma"
+    consent = await visitor.log_in(url)
+    assert (await visitor.submit(url, consent, decision="switch")).form.inputs["user_id"] == ""
+    over = await visitor.submit(url, consent, decision="allow")
+    assert over.status == 403
+    assert over.form.inputs["user_id"] == "bistro-lyon"
+
+
+@pytest.mark.parametrize("hint", ["", "x" * 101, "a\x1b[2J", "a\nb", "\u202e"])
+async def test_login_hint_that_is_none(visitor: Visitor, hint: str) -> None:
+    """What can be no user id is left out, and the login page is shown all the same."""
+    page = await visitor.open(visitor.authorization_url(login_hint=hint))
+    assert page.status == 200
+    assert page.form.inputs["user_id"] == ""
+    assert re.search('<input id="user_id"[^>]* autofocus', page.body)
+
+
 async def test_pages_are_marked(visitor: Visitor) -> None:
     """Every page says that it is a sandbox and not Lightspeed."""
     url = visitor.authorization_url()
@@ -163,6 +196,7 @@ async def test_hostile_values(visitor: Visitor, value: str) -> None:
         await visitor.open(visitor.authorization_url(client_id=value)),
         await visitor.open(visitor.authorization_url(redirect_uri=f"http://localhost/{value}")),
         await visitor.log_in(visitor.authorization_url(state=value), user_id=value),
+        await visitor.open(visitor.authorization_url(login_hint=value)),
         await visitor.open(visitor.authorization_url().with_path(f"/{value}")),
     ]
     for page in pages:

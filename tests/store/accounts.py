@@ -60,6 +60,7 @@ REGISTRATIONS = st.builds(
         authorization_endpoint=TEXT,
         token_endpoint=TEXT,
         issuer=st.none() | TEXT,
+        login_hint_parameter=st.booleans(),
         state=st.sampled_from(["required", "unconfirmed", "none"]),
         code_lifetime=st.none() | st.integers(),
         production=st.booleans(),

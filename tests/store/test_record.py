@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from loopback_auth.store.base import Account
 from loopback_auth.store.head import Head, head
 from loopback_auth.store.record import parse, serialise
 
-from .accounts import ACCESS, ACCOUNTS, BOOT, account
+from .accounts import ACCESS, ACCOUNTS, BOOT, REGISTRATION, SERVER, account
 
 GOLDEN = b"""\
 loopback-auth 1 1700003600 1700000000.250 6f0dcb11-6d3f-4a2a-9a3e-0c7c6a1d2b3c 4711.500 login
@@ -131,6 +132,18 @@ def test_fractions_of_a_second_do_not_move_the_end() -> None:
     assert first.expires_at is not None
     assert first.expires_at - int(first.received.unix) == 3600
     assert parse(serialise(kept), "default", "/tokens").expires_at == first.expires_at
+
+
+def test_a_server_that_takes_a_login_hint() -> None:
+    """The stored registration says so; one that an earlier version stored does not, and is read as it was meant."""
+    taking = replace(REGISTRATION, server=replace(SERVER, login_hint_parameter=True))
+    written = serialise(account(registration=taking))
+    assert parse(written, "default", "/tokens").registration == taking
+    head_lines, _, text = written.rpartition(b"s3kr1t-access\n")
+    members = json.loads(text)
+    del members["registration"]["server"]["login_hint_parameter"]
+    earlier = b"%ss3kr1t-access\n%s\n" % (head_lines, json.dumps(members).encode())
+    assert parse(earlier, "default", "/tokens").registration == REGISTRATION
 
 
 def test_unknown_members_are_tolerated() -> None:
