@@ -24,7 +24,7 @@ from .parameters import MalformedParameters, Parameters, ParsedRequest, parse_fo
 from .refusals import OAuth2Error, words_of
 from .rendering import Markup, fragment, joined, page
 from .replies import BodyRefused, Reply, read_form_body
-from .restaurants import Restaurant
+from .restaurants import NUMBERED, NUMBERED_PASSWORD, Restaurant
 from .settings import SandboxSettings
 from .state import State
 
@@ -253,8 +253,8 @@ def error_page(words: str, *, status: int, headers: dict[str, str] | None = None
 
 
 def restaurant_list(settings: SandboxSettings) -> Markup:
-    """Return the table of restaurants with their logins."""
-    return joined(
+    """Return the table of restaurants with their logins; the numbered ones share a row."""
+    named = [
         fragment(
             "restaurant",
             restaurant=restaurant.name,
@@ -263,7 +263,15 @@ def restaurant_list(settings: SandboxSettings) -> Markup:
             password=restaurant.password,
         )
         for restaurant in settings.restaurants
+    ]
+    more = fragment(
+        "restaurant",
+        restaurant=f"Restaurant 1 to {NUMBERED}",
+        city="to log in many",
+        user_id=Markup(f"restaurant-1</code> to <code>restaurant-{NUMBERED}"),
+        password=NUMBERED_PASSWORD,
     )
+    return joined([*named, more])
 
 
 def _client(grant: SandboxCodeGrant) -> Registration:

@@ -23,7 +23,7 @@ from .log import printable
 from .models import Registration
 from .parameters import ParsedRequest
 from .refusals import GrantTypeRefused, OAuth2Error, RequestRefused, words_of
-from .restaurants import Restaurant
+from .restaurants import Restaurant, numbered
 from .settings import SandboxSettings
 from .state import State
 
@@ -61,8 +61,8 @@ class SandboxAuthorizationServer(AuthorizationServer):
         self.register_grant(SandboxRefreshGrant)
 
     def restaurant(self, user_id: str) -> Restaurant | None:
-        """Return the restaurant with this login."""
-        return self._restaurants.get(user_id)
+        """Return the restaurant with this login: one of the settings, or one of the numbered ones."""
+        return self._restaurants.get(user_id) or numbered(user_id)
 
     def age(self, since: float) -> str:
         """Return how long ago something was, in whole seconds unless it was just now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,3 +75,24 @@ RESTAURANTS: Final = (
         time_zone="Europe/Brussels",
     ),
 )
+
+NUMBERED: Final = 1000
+"""How many restaurants there are beside those with names, to log in many: `restaurant-1`, `restaurant-2` and so on."""
+NUMBERED_PASSWORD: Final = "practice"  # noqa: S105 - printed on the login page
+
+
+def numbered(user_id: str) -> Restaurant | None:
+    """Return the numbered restaurant with this login, made when it is asked for: none is kept."""
+    found = re.fullmatch("restaurant-([1-9][0-9]{0,3})", user_id)
+    if found is None or int(found[1]) > NUMBERED:
+        return None
+    number = int(found[1])
+    return Restaurant(
+        id=5000 + number,
+        name=f"Restaurant {number}",
+        user_id=user_id,
+        password=NUMBERED_PASSWORD,
+        city="Brussel",
+        country="BE",
+        time_zone="Europe/Brussels",
+    )

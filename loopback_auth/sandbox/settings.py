@@ -108,7 +108,7 @@ class SandboxSettings:
     `redirect_uris`
         None registers every loopback redirect URI; a tuple pins exact ones, the first being the default.
     `clients`, `restaurants`
-        who may ask, and who may log in.
+        who may ask, and who may log in beside the numbered restaurants, which are always there.
 
     Raises ValueError, in words, for values that cannot work.
     """
