@@ -28,11 +28,18 @@ def open_browser(
     command = browser_command(environ)
     if isinstance(command, str):
         return command
-    in_place = [word.replace("%s", url) for word in command]
-    command = in_place if in_place != command else [*command, url]
     if os.name == "nt" and command[0] == "":
         os.startfile(url)  # type: ignore[attr-defined,unused-ignore]  # noqa: S606 (Windows only: its way to open an address)
         return None
+    return started(command, url, environ, hide)
+
+
+def started(
+    command: list[str], url: str, environ: Mapping[str, str], hide: tuple[str, ...] = SECRET_VARIABLES
+) -> subprocess.Popen[bytes] | str:
+    """Start a command on its own as `open_browser` does, `url` its last word or in place of `%s`; or say why not."""
+    in_place = [word.replace("%s", url) for word in command]
+    command = in_place if in_place != command else [*command, url]
     try:
         return subprocess.Popen(  # noqa: S603 (an argument list, never a shell; the address was made by us)
             command,
