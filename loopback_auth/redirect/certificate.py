@@ -5,7 +5,9 @@ A leaf for this machine's loopback names only: there is no certificate authority
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 import os
 import ssl
@@ -71,6 +73,17 @@ def sha256_fingerprint(certificate: Path) -> str:
 
     digest = x509.load_pem_x509_certificate(certificate.read_bytes()).fingerprint(hashes.SHA256())
     return digest.hex(":").upper()
+
+
+def public_key_pin(leaf: Path) -> str:
+    """Return the pin of a certificate's key (RFC 7469 §2.4): SHA-256 of its SubjectPublicKeyInfo, in base64."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = x509.load_pem_x509_certificate(leaf.read_bytes()).public_key()
+    return base64.b64encode(
+        hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    ).decode()
 
 
 def _good_until(pem: Path) -> datetime.datetime:
