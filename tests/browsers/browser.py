@@ -124,6 +124,9 @@ class Browser(Protocol):
     async def switch_to(self, tab: str) -> None:
         """Make `tab` the current one."""
 
+    async def quit(self) -> None:
+        """Quit as a person does, who closes the last window: headless, a browser outlives its tabs."""
+
     async def execute(self, script: str) -> Any:
         """Run `script` in the page as the body of an async function; return what it returns, if JSON can hold it."""
 

@@ -58,7 +58,27 @@ class Chromium(Browser):
             raise
         return self
 
+    @classmethod
+    async def attach(cls, port: int) -> Self:
+        """Drive a Chromium that runs already, and listens on this port; `close` leaves it running."""
+        driver = shutil.which("chromedriver")
+        if driver is None:
+            raise BrowserMissing("chromedriver")
+        self = cls(Options())
+        try:
+            await self._connect(driver, {"debuggerAddress": f"127.0.0.1:{port}"})
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
     async def _start(self, program: str, driver: str) -> None:
+        await self._connect(driver, {"binary": program, "args": self._arguments()})
+        await self._set_up_tab()
+        await self.goto("about:blank")  # instead of Chromium's own start page, which a back list would begin with
+        await self._cdp("Page.resetNavigationHistory")
+
+    async def _connect(self, driver: str, chrome_options: dict[str, Any]) -> None:
         await self.processes.start([driver, "--port=0"])
         port = await self.processes.says(r"started successfully on port (\d+)")
         self._session = f"http://127.0.0.1:{port}/session"
@@ -69,13 +89,10 @@ class Chromium(Browser):
             "unhandledPromptBehavior": "ignore",
             "timeouts": {"pageLoad": 60_000, "script": 30_000, "implicit": 0},
             "goog:loggingPrefs": {"browser": "WARNING"},
-            "goog:chromeOptions": {"binary": program, "args": self._arguments()},
+            "goog:chromeOptions": chrome_options,
         }
         created = await self._send("POST", "", {"capabilities": {"alwaysMatch": capabilities}})
         self._session += f"/{created['sessionId']}"
-        await self._set_up_tab()
-        await self.goto("about:blank")  # instead of Chromium's own start page, which a back list would begin with
-        await self._cdp("Page.resetNavigationHistory")
 
     def _arguments(self) -> list[str]:
         rules = [f"MAP {name} 127.0.0.1" for name in self._options.names]
@@ -232,6 +249,10 @@ class Chromium(Browser):
         """See Browser."""
         body = {"script": f"return (async () => {{ {script}\n}})()", "args": []}
         return await self._send("POST", "/execute/sync", body)
+
+    async def quit(self) -> None:
+        """See Browser."""
+        await self._cdp("Browser.close")
 
     async def close(self) -> None:
         """See Browser."""

@@ -95,6 +95,17 @@ class Firefox(Browser):
             raise
         return self
 
+    @classmethod
+    async def attach(cls, port: int) -> Self:
+        """Drive a Firefox that runs already, and listens on this port; `close` leaves it running."""
+        self = cls(Options())
+        try:
+            await self._connect(f"ws://127.0.0.1:{port}")
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
     async def _start(self, program: str) -> None:
         profile = self.processes.profile
         (profile / "user.js").write_text(user_js(self._options))
@@ -112,12 +123,15 @@ class Firefox(Browser):
             {"MOZ_CRASHREPORTER_DISABLE": "1", "MOZ_REMOTE_SETTINGS_DEVTOOLS": "1"},
         )
         address = await self.processes.says(r"WebDriver BiDi listening on (ws://\S+)")
+        await self._connect(address)
+        await self._set_up_tab()
+
+    async def _connect(self, address: str) -> None:
         await self._bidi.connect(f"{address}/session")
         capabilities = {"acceptInsecureCerts": False, "unhandledPromptBehavior": {"default": "ignore"}}
         await self._bidi.send("session.new", {"capabilities": {"alwaysMatch": capabilities}})
         await self._bidi.send("session.subscribe", {"events": EVENTS})
         self._tab = (await self.tabs())[0]
-        await self._set_up_tab()
 
     async def _set_up_tab(self) -> None:
         width, height = self._options.size
@@ -323,6 +337,10 @@ class Firefox(Browser):
         """See Browser."""
         answer = await self._call(f"async () => JSON.stringify(await (async () => {{ {script}\n}})())")
         return json.loads(answer["value"]) if answer["type"] == "string" else None
+
+    async def quit(self) -> None:
+        """See Browser."""
+        await self._bidi.send("browser.close", {})
 
     async def close(self) -> None:
         """See Browser."""
