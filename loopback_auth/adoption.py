@@ -121,6 +121,7 @@ def _check_company(account: Account, expected: str) -> None:
     known = f"{printable(account.company['name'], 60)} (company {printable(account.company['id'], 40)})"
     raise WrongAccount(
         f"you logged in to {known}, and account {account.name} is for company {printable(expected, 40)}",
+        company={key: printable(value) for key, value in account.company.items()},
         hint=(
             "nothing was stored, what was stored before stays; log out in the browser and log in to the other one",
             "or store it under a name of its own: loopback-auth login NAME; or replace the account with --force",

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from loopback_auth import clock
-from loopback_auth.errors import StoreNotWritable, WrongAccount
+from loopback_auth.errors import StoreBusy, StoreNotWritable, WrongAccount
 from loopback_auth.grant import Grant, intent_of
 from loopback_auth.oauth.registration import parse_redirect_uri
 from loopback_auth.oauth.token import tokens_in
@@ -48,9 +48,25 @@ def begin(
     """
     with (
         journal_of(grant, store, now) as journal,
+        only_login(store, grant.account),
         Listener.open(parse_redirect_uri(grant.registration.redirect_uri)) as listener,
     ):
         yield Beginning(grant, store, journal, listener, browser(listener.start_url))
+
+
+@contextmanager
+def only_login(store: Store, name: str) -> Iterator[None]:
+    """Be the only login of this account that a person is asked for, among all processes, while this lasts.
+
+    Raises StoreBusy: nobody is asked twice, however many scripts call for it.
+    """
+    with store.login_lock(name) as lock:
+        if not lock.try_acquire():
+            raise StoreBusy(
+                f"a login of account {name} is under way already",
+                hint="finish it in its browser window, or end it (Ctrl-C where it was started); nothing was spent",
+            )
+        yield
 
 
 @contextmanager

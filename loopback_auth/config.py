@@ -54,6 +54,16 @@ class Wanted:
     environment_client_id: str | None = None
     environment_client_secret: SecretReference | None = None
 
+    @classmethod
+    def of_environment(cls, environ: Mapping[str, str], **named: Any) -> Wanted:
+        """Return what is `named`, beside what the variables say."""
+        variable = client_secret.VARIABLE
+        return cls(
+            environment_client_id=environ.get("LOOPBACK_AUTH_CLIENT_ID") or None,
+            environment_client_secret={"env": variable} if environ.get(variable) else None,
+            **named,
+        )
+
     @property
     def names_a_server(self) -> bool:
         """Whether server or client is chosen here, so that config and stored account have no say in it."""

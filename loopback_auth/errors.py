@@ -30,6 +30,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -163,9 +164,18 @@ class LoginTimedOut(LoopbackAuthError):
 
 
 class WrongAccount(LoopbackAuthError):
-    """The person logged in to another company than the account's. The new tokens are not stored, the old ones stay."""
+    """The person logged in to another company than the account's. The new tokens are not stored, the old ones stay.
+
+    `company` is whose they were: `id` and `name`, as they came.
+    """
 
     exit_status = 7
+
+    def __init__(
+        self, message: str, *, company: Mapping[str, str] | None = None, hint: str | tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.company = company
 
 
 class StoreError(LoopbackAuthError):

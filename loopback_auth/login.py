@@ -125,6 +125,7 @@ async def authorization_code_grant(
         redirect_uri=redirect_uri.text,
         state=Secret(random()),
         code_verifier=Secret(random()),
+        login_hint=login_hint,
     )
     catch = Catch(request, redirect_uri, tell)
     async with (

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "login": "log in once, in the browser; the tokens are stored",
+    "onboard": "log in to a list of accounts, one window after the other",
     "token": "print a valid access token, refreshed when needed",
     "status": "show accounts: what is stored, for how long, where",
     "refresh": "refresh an account's tokens now",

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import click
 
 from loopback_auth import client_secret as secrets
-from loopback_auth import clock, config, config_file, folders
+from loopback_auth import clock, config, config_file
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
-from loopback_auth.cli import options, setup, signals, voice
+from loopback_auth.cli import confirm, options, setup, signals, tls, voice
 from loopback_auth.endpoints.proxy import proxy_for
 from loopback_auth.endpoints.trust import check_ca_file
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
@@ -25,9 +25,6 @@ from loopback_auth.secret import Secret
 from loopback_auth.store.base import Account, SecretReference, Store
 from loopback_auth.text import printable
 from loopback_auth.usable import MIN_VALIDITY, seconds_left, usable
-
-if TYPE_CHECKING:
-    import ssl
 
 SECRET_LIMIT = 64 * 1024
 """Characters of a client secret from stdin."""
@@ -98,7 +95,7 @@ def command(account: str, **flags: Any) -> None:
             _logged_in_already(stored, store, flags)
             return
         _ask_to_replace(stored, registration, flags)
-    _ask_for_production(registration, flags)
+    confirm.production(registration.server, yes=flags["yes"])
     secret, reference, to_keep = _secret(account, registration, reference, flags)
     if to_keep is not None:
         secrets.check_place()
@@ -109,7 +106,7 @@ def command(account: str, **flags: Any) -> None:
             secrets.keep(account, to_keep)
         two_steps.start(account, registration, reference, store, flags)
         return
-    certificate = _certificate(registration, flags)
+    certificate = tls.certificate_for(parse_redirect_uri(registration.redirect_uri), flags)
     if registration.ca_file is not None:
         check_ca_file(registration.ca_file)
     proxy_for(registration.server.token_endpoint, registration.proxy)  # what is wrong with it is said now
@@ -174,12 +171,7 @@ def _wanted(flags: dict[str, Any]) -> config.Wanted:
         "client", "server", "client_id", "authorization_endpoint", "token_endpoint", "issuer", "redirect_uri",
         "token_endpoint_auth_method", "scope", "ca_file", "client_secret_stdin",
     )  # fmt: skip
-    return config.Wanted(
-        client_secret=reference,
-        environment_client_id=os.environ.get("LOOPBACK_AUTH_CLIENT_ID") or None,
-        environment_client_secret={"env": secrets.VARIABLE} if os.environ.get(secrets.VARIABLE) else None,
-        **{name: flags[name] for name in names},
-    )
+    return config.Wanted.of_environment(os.environ, client_secret=reference, **{name: flags[name] for name in names})
 
 
 def _stored(store: Store, account: str, *, force: bool) -> Account | None:
@@ -208,23 +200,7 @@ def _ask_to_replace(stored: Account, registration: ClientRegistration, flags: di
     what = f"account {stored.name} belongs to client {client} at {server}"
     if flags["yes"] or not setup.may_ask():
         raise ConfigurationError(what, hint="log in under another account name, or replace it with --force")
-    _confirm(f"{what[0].upper()}{what[1:]}. Replace it?")
-
-
-def _ask_for_production(registration: ClientRegistration, flags: dict[str, Any]) -> None:
-    if not registration.server.production or flags["yes"]:
-        return
-    if not setup.may_ask():
-        raise ConfigurationError(
-            f"--yes is missing: {printable(registration.server.title)} holds real restaurants",
-            hint="add --yes, or log in to staging: --server lightspeed-l-staging",
-        )
-    _confirm(f"{printable(registration.server.title)} holds a real restaurant's data. Go on?")
-
-
-def _confirm(question: str) -> None:
-    if not click.confirm(question, err=True):
-        raise ConfigurationError("not logged in: the answer was no")
+    confirm.sure(f"{what[0].upper()}{what[1:]}. Replace it?")
 
 
 def _secret(
@@ -249,30 +225,6 @@ def _secret(
     else:
         return secrets.fetch(reference, registration), reference, None
     return Secret(typed), secrets.kept(account), Secret(typed)
-
-
-@dataclass(frozen=True, slots=True)
-class _Certificate:
-    context: ssl.SSLContext
-    fingerprint: str | None
-
-
-def _certificate(registration: ClientRegistration, flags: dict[str, Any]) -> _Certificate | None:
-    own, private_key = flags["certificate"], flags["private_key"]
-    if parse_redirect_uri(registration.redirect_uri).scheme == "http":
-        if own or private_key:
-            raise ConfigurationError("--certificate is for an https redirect URI", hint="see --redirect-uri")
-        return None
-    if private_key and not own:
-        raise ConfigurationError("--private-key needs --certificate")
-    from pathlib import Path
-
-    from loopback_auth.redirect.certificate import own_leaf, server_context, sha256_fingerprint  # and ssl
-
-    if own:
-        return _Certificate(server_context(Path(own), Path(private_key or own)), None)
-    leaf, _made = own_leaf(Path(folders.data(), "certificate"))
-    return _Certificate(server_context(leaf, leaf), sha256_fingerprint(leaf))
 
 
 def _browser(reference: SecretReference | None) -> Any:

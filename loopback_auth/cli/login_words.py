@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from loopback_auth.cli import voice
 from loopback_auth.oauth.authorization import Evidence
-from loopback_auth.oauth.registration import ClientRegistration
+from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
 from loopback_auth.progress import (
     Answered,
     BrowserFailed,
@@ -151,8 +151,7 @@ class LoginWords:
                 "The browser will warn about the certificate of localhost: loopback-auth made it itself, on this "
                 "computer, because the redirect must be https. Choose Advanced, then continue to localhost."
             )
-        yield f"Log in with {printable(server.login_as or 'your account')}."
-        yield f"Click Allow. {printable(server.allow_means or '')}".rstrip()
+        yield from steps(server)
 
     def _evidence(self, shown_by: Evidence) -> str:
         """Say what showed that the redirect is ours, and which line of config makes that the rule."""
@@ -201,6 +200,13 @@ class LoginWords:
         if self._waiting_for is not None and voice.live() and voice.in_front() and not self._quiet:
             sys.stderr.write(_ERASE)
             sys.stderr.flush()
+
+
+def steps(server: AuthorizationServer, login: str | None = None) -> Iterator[str]:
+    """Return what a person does in the browser, in its order; as `login`, where it is known who they are."""
+    as_whom = printable(server.login_as or "your account")
+    yield f"Log in with {as_whom}." if login is None else f"Log in as {printable(login, 60)}: {as_whom}."
+    yield f"Click Allow. {printable(server.allow_means or '')}".rstrip()
 
 
 def _columns() -> int:

@@ -17,31 +17,41 @@ from loopback_auth.spend import locked
 from loopback_auth.standing import is_copy
 from loopback_auth.store import pending
 from loopback_auth.store.base import Account, Journal, Store
+from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
 
 @click.command(short_help="forget an account's tokens")
 @options.account_or_all
 @click.option("--all", "everything", is_flag=True, help="Every account.")
+@click.option("--server", metavar="NAME", help="With --all: every account of this server.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
-def command(account: str | None, everything: bool, quiet: bool) -> int:
+def command(account: str | None, everything: bool, server: str | None, quiet: bool) -> int:
     """Remove an account's tokens from this computer, and revoke them where the server can."""
     if everything and account is not None:
         raise click.UsageError("give an account, or --all")
+    if server is not None and not everything:
+        raise click.UsageError("--server goes with --all")
     store = config.open_store()
     if not everything:
         _forget(store, account or options.default_account(), quiet=quiet)
         return 0
-    worst, names = 0, store.names()
-    for name in names:
+    worst, found = 0, 0
+    for name in store.names():
         try:
-            _forget(store, name, quiet=quiet)
+            if server is None or _is_of(store.load(name), server):
+                found += 1
+                _forget(store, name, quiet=quiet)
         except LoopbackAuthError as error:  # the others are forgotten all the same
             voice.error(str(error), *error.hint)
             worst = max(worst, error.exit_status)
-    if not names and not quiet:
-        voice.note("There are no accounts.")
+    if not found and not worst and not quiet:
+        voice.note("There are no accounts." if server is None else f"There are no accounts of {printable(server, 60)}.")
     return worst
+
+
+def _is_of(account: Account | None, server: str) -> bool:
+    return account is not None and account.registration.server.name == server
 
 
 def _forget(store: Store, name: str, *, quiet: bool) -> None:

@@ -141,12 +141,22 @@ async def company(registration: ClientRegistration, access_token: Secret) -> Com
         return None
     try:
         url = resource_url(server, server.company_path)
-        answer = await get(registration, url, access_token, timeout=COMPANY_TIMEOUT, limit=COMPANY_LIMIT)
+        answer = await _asked_twice(registration, url, access_token)
     except ConfigurationError as error:  # whoever asks has tokens in hand that work once: the question can wait
         raise ResourceError(str(error)) from error
     if answer.status != 200:
         raise ResourceError(f"{printable(server.company_path)} answered HTTP {answer.status}", status=answer.status)
     return parse_companies(answer.body)
+
+
+async def _asked_twice(registration: ClientRegistration, url: str, access_token: Secret) -> ResourceAnswer:
+    """Ask, and once more where the connection broke: that costs nothing, and a wrong account may hang on the answer."""
+    try:
+        return await get(registration, url, access_token, timeout=COMPANY_TIMEOUT, limit=COMPANY_LIMIT)
+    except ResourceError as error:
+        if error.status is not None or isinstance(error.__cause__, TimeoutError):
+            raise
+    return await get(registration, url, access_token, timeout=COMPANY_TIMEOUT, limit=COMPANY_LIMIT)
 
 
 def parse_companies(body: bytes) -> Company:

@@ -24,6 +24,8 @@ State = Literal[
     "failed",
     "skipped",
 ]
+UNDONE = LoginRequired.exit_status
+"""What a run ends with where an account was not logged in, and nothing else was wrong."""
 UNDER_WAY: frozenset[State] = frozenset({"waiting", "logging in", "storing"})
 
 
@@ -38,6 +40,8 @@ class Row:
     """In words."""
     login: str | None = None
     """Whom the manifest says to log in as."""
+    company_id: str | None = None
+    """Whose data the tokens must open, where the manifest says."""
     notes: str | None = None
     steps: tuple[str, ...] = ()
     """What a person does in the browser, in its order."""
@@ -48,7 +52,7 @@ class Row:
     """What a person should know of it, in one line."""
     start_url: str | None = None
     """The start page, where no window could be opened: for a private window, by hand."""
-    exit_status: int = LoginRequired.exit_status
+    exit_status: int = UNDONE
     """What becomes of the command if it stays like this."""
     began: float | None = None
     ended: float | None = None
@@ -71,6 +75,7 @@ class Row:
             "account": self.account,
             "client": printable(self.client),
             "login": self.login and printable(self.login),
+            "company_id": self.company_id and printable(self.company_id),
             "notes": self.notes and printable(self.notes),
             "state": self.state,
             "company": self.company and {key: printable(value) for key, value in self.company.items()},
@@ -126,8 +131,12 @@ class Watch:
         self._changed[row] = None
         self._is_news.set()
 
+    def wake(self) -> None:
+        """Let `changes` return, whether something has changed or not."""
+        self._is_news.set()
+
     async def changes(self) -> list[Row]:
-        """Wait until something has changed, and return what; at first, all."""
+        """Wait until something has changed, and return what; at first, all. May be cancelled: nothing is lost."""
         await self._is_news.wait()
         self._is_news.clear()
         changed, self._changed = self._changed, {}

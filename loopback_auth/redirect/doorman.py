@@ -28,7 +28,7 @@ class Doorman:
     def __init__(self, first_reply: Callable[[Request], Reply | None]) -> None:
         """`first_reply` answers what needs no waiting, and returns None for what may be the redirect."""
         self._first_reply = first_reply
-        self._serve: Callable[[], asyncio.Protocol] | None = None
+        self._serve: Callable[[Owner], asyncio.Protocol] | None = None
         self._waiting: dict[Visitor, None] = {}
         """In the order in which they spoke: the first redirect decides."""
         self._answered = asyncio.Event()
@@ -57,19 +57,19 @@ class Doorman:
         self._answered.set()
         return reply
 
-    def hand_over(self, serve: Callable[[], asyncio.Protocol]) -> None:
+    def hand_over(self, serve: Callable[[Owner], asyncio.Protocol]) -> None:
         """Let those who wait, and who will wait from now on, be served by the protocols that `serve` makes."""
         self._serve = serve
         waiting, self._waiting = self._waiting, {}
         for visitor in waiting:
-            visitor.hand_over(serve())
+            visitor.hand_over(serve(visitor.owner))
 
     def wait(self, visitor: Visitor) -> None:
         """Let a visitor be served, now or when that is possible."""
         if self._is_closed:
             visitor.end()
         elif self._serve is not None:
-            visitor.hand_over(self._serve())
+            visitor.hand_over(self._serve(visitor.owner))
         else:
             self._waiting[visitor] = None
 

@@ -12,6 +12,7 @@ from aiohttp.web_request import BaseRequest
 from aiohttp.web_response import Response, StreamResponse
 from aiohttp.web_server import Server
 
+from loopback_auth.redirect.peers import Owner
 from loopback_auth.redirect.requests import HEADER_LIMIT, LINE_LIMIT, Reply, Request
 
 _muted = logging.getLogger("loopback_auth.redirect.muted")  # aiohttp logs the request line, and the code is in it
@@ -26,14 +27,15 @@ class HTTPServer(Server):
 
         async def handle(request: BaseRequest) -> StreamResponse:
             headers = {name.lower(): request.headers.getall(name) for name in request.headers}
-            reply = await answer(Request(request.method, request.raw_path, headers))
+            assert isinstance(request.protocol, _Connection)  # noqa: S101 (made below)
+            reply = await answer(Request(request.method, request.raw_path, headers, request.protocol.sender))
             return _response(reply) if reply.pieces is None else await _streamed(request, reply, reply.pieces)
 
         super().__init__(handle)
 
-    def __call__(self) -> RequestHandler:
-        """Return the protocol of one connection."""
-        return _Connection(
+    def __call__(self, sender: Owner = "ours") -> RequestHandler:
+        """Return the protocol of one connection, whose other end is `sender`'s."""
+        connection = _Connection(
             self,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # aiohttp takes None for "no log", and says otherwise
@@ -44,6 +46,8 @@ class HTTPServer(Server):
             lingering_time=0,
             keepalive_timeout=10,
         )
+        connection.sender = sender
+        return connection
 
     async def end(self, timeout: float) -> None:
         """Close the connections: idle ones at once, those with an answer under way when it is out, or in time."""
@@ -54,6 +58,8 @@ class HTTPServer(Server):
 
 class _Connection(RequestHandler):
     """One connection, as aiohttp handles it, except for what it says about a request it cannot read."""
+
+    sender: Owner
 
     def handle_error(
         self,

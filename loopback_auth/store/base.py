@@ -112,6 +112,9 @@ class Store(Protocol):
     def lock(self, name: str) -> AbstractContextManager[Lock]:
         """Return the account's lock, not yet taken; leaving the context lets it go."""
 
+    def login_lock(self, name: str) -> AbstractContextManager[Lock]:
+        """Return the lock of whoever asks a person to log in to the account; not yet taken, the store is proven."""
+
     def journal(self, name: str) -> AbstractContextManager[Journal]:
         """Return the journal of the account's refreshes, not yet opened."""
 

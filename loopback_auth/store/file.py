@@ -21,7 +21,7 @@ TYPE_CHECKING = False  # as mypy knows it: what follows is not for the way of `t
 if TYPE_CHECKING:
     from loopback_auth.store.base import Account, Trouble
     from loopback_auth.store.journal import FileJournal
-    from loopback_auth.store.lock import FileLock
+    from loopback_auth.store.lock import FileLock, FolderLock
 
 
 class FileStore:
@@ -84,6 +84,12 @@ class FileStore:
 
         self._make_folder(name)
         return FileLock(self._path(name, "lock"))
+
+    def login_lock(self, name: str) -> FolderLock:
+        """Return the lock of whoever asks a person to log in to the account, not yet taken: its folder, made before."""
+        from loopback_auth.store.lock import FolderLock
+
+        return FolderLock(self._folder(name))
 
     def journal(self, name: str) -> FileJournal:
         """Return the journal of the account's refreshes, not yet opened."""

@@ -9,7 +9,7 @@ import os
 import sys
 
 from loopback_auth.errors import StoreUnsafe
-from loopback_auth.files import check
+from loopback_auth.files import check, check_folder
 from loopback_auth.text import printable
 
 if sys.platform == "win32":
@@ -67,9 +67,8 @@ class FileLock:
         """Take the lock if nobody else holds it; never waits. Raises StoreUnsafe: a link or a stranger's file."""
         if self._descriptor is not None:
             return True
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
         try:
-            descriptor = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+            descriptor = self._open()
         except OSError as error:
             reason = os.strerror(error.errno or 0).lower()
             shown = printable(self._path)
@@ -77,7 +76,6 @@ class FileLock:
                 f"the lock {shown} cannot be opened: {reason}", hint=f"look at it: ls -l {shown}"
             ) from error
         try:
-            check(os.fstat(descriptor), self._path)
             # Somebody may have replaced the file after we opened it: a lock on the old one excludes nobody.
             if take(descriptor, self._path) and is_at(descriptor, self._path):
                 self._descriptor, descriptor = descriptor, -1
@@ -85,6 +83,16 @@ class FileLock:
             if descriptor != -1:
                 os.close(descriptor)
         return self._descriptor is not None
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(self._path, flags | getattr(os, "O_NONBLOCK", 0), 0o600)
+        try:
+            check(os.fstat(descriptor), self._path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     @property
     def is_held(self) -> bool:
@@ -102,6 +110,19 @@ class FileLock:
 
     def __exit__(self, *_error: object) -> None:
         self.release()
+
+
+class FolderLock(FileLock):
+    """The same on a folder, which must be there: it leaves nothing behind. On Windows, on a file in it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path if os.name == "posix" else os.path.join(path, "login-lock"))
+
+    def _open(self) -> int:
+        if os.name != "posix":
+            return super()._open()
+        check_folder(self._path)
+        return os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def is_at(descriptor: int, path: str) -> bool:

@@ -141,7 +141,7 @@ def test_locale_without_unicode(machine: Machine, sandbox: SandboxProcess, local
 CLOSED = {
     "<&-": ("login --force --server sandbox --timeout 1s", "login --finish", "setup", "login --client-secret-stdin"),
     ">&-": ("refresh --force", "status"),
-    "2>&-": ("login --force --server sandbox --timeout 1s", "login --finish </dev/null"),
+    "2>&-": ("login another --server sandbox --timeout 1s", "login --finish </dev/null"),
     "<&- >&- 2>&-": ("status", "token --min-validity 1s"),
 }
 

@@ -191,8 +191,8 @@ def test_cookie_attributes(machine: Machine, sandboxes: Sandboxes) -> None:
     """The cookie is HttpOnly and SameSite=Lax, Secure over https, without an age, and no two share a name."""
     prepare(machine, sandboxes, "echo", "unconfirmed")
     names = set()
-    for scheme in ("http", "http", "https"):
-        terminal, start = login(machine, "--redirect-uri", f"{scheme}://localhost:{free_port()}/")
+    for account, scheme in (("one", "http"), ("two", "http"), ("three", "https")):
+        terminal, start = login(machine, account, "--redirect-uri", f"{scheme}://localhost:{free_port()}/")
         ca_file = next(iter(machine.home.glob("certificate/*.pem"))) if scheme == "https" else None
         pair, *attributes = set_cookie(start, ca_file).split("; ")
         secure = ["Secure"] if scheme == "https" else []

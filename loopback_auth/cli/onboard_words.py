@@ -1,0 +1,236 @@
+"""What `onboard` tells a person: a table that lives on a terminal, a line for each event elsewhere, and the summary."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+from loopback_auth.cli import voice
+from loopback_auth.oauth.registration import RedirectURI
+from loopback_auth.onboarding.rows import Row, Rows, State
+from loopback_auth.progress import Answered, Progress, Rejected, StrangerCame, WrongPath
+from loopback_auth.redirect.browser import forwarding_command
+from loopback_auth.text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+_STYLES: dict[State, str] = {
+    "waiting": "dim",
+    "logging in": "bold cyan",
+    "storing": "bold cyan",
+    "done": "green",
+    "skipped": "yellow",
+}
+"""What is not named needs a person: red."""
+_FIRST: dict[State, int] = {"logging in": 0, "storing": 0, "waiting": 2, "done": 3, "skipped": 3}
+"""Which rows are shown where there is no room for all; what needs a person comes second."""
+TABLE_LIMIT = 200
+"""Rows that the last table has at most."""
+
+
+class OnboardWords:
+    """Turns the rows of a run into lines on stderr. `quiet` leaves only what went wrong, `verbose` adds figures."""
+
+    def __init__(self, rows: Rows, source: str, *, quiet: bool, verbose: bool) -> None:
+        self._rows = rows
+        self._source = source
+        self._quiet = quiet
+        self._verbose = verbose
+        self.is_live = voice.live() and not quiet
+        """Whether there is a terminal to draw on."""
+
+    def begun(self, board_url: str, why_not: str | None, opens: str | None, redirect_uri: RedirectURI) -> None:
+        """Say what happens now. `why_not` is why the board was not opened; `opens` why no windows can be, if so."""
+        left = sum(not row.is_settled for row in self._rows)
+        if not self._quiet:
+            voice.note(f"{self.count_words()}. Logging in to {_accounts(left)}, each in a browser window of its own.")
+        if opens is not None:
+            voice.note(f"No windows are opened ({opens}): open each address in a private window of its own.")
+            forward = forwarding_command(redirect_uri.host, redirect_uri.port)
+            if forward is not None:
+                voice.note(
+                    "To use the browser on your own computer, forward the port from there, and leave it running:"
+                )
+                voice.note(f"  {voice.bold(forward)}")
+        if why_not is not None and not self._quiet:
+            voice.note(f"The board, for any browser here, works once: {voice.bold(board_url)}")
+
+    def heard(self, row: Row, progress: Progress) -> None:
+        """Say what is not in the row."""
+        if isinstance(progress, Answered) and self._verbose:
+            voice.note(
+                f"{row.account}: the code was {progress.sent_after * 1000:.1f} ms old when it was sent, "
+                f"{progress.answered_after * 1000:.0f} ms when the answer came"
+            )
+
+    def stray(self, progress: Progress) -> None:
+        """Say, once, that something came which is no redirect of these logins."""
+        match progress:
+            case Rejected(why):
+                voice.warning(f"a request that is not a redirect of these logins was ignored: {why}")
+            case WrongPath(path):
+                voice.warning(
+                    f"a redirect arrived at {printable(path, 100)}, and these logins wait at another path",
+                    "the redirect URI registered with the server must be the one of config.toml",
+                )
+            case StrangerCame():
+                voice.warning(
+                    "another user of this machine asked for a start page and was refused: run browser and onboard as "
+                    "one user"
+                )
+            case _:
+                pass
+
+    @contextlib.asynccontextmanager
+    async def live(self) -> AsyncIterator[None]:
+        """Show how the rows are getting on while this lasts."""
+        if self._quiet:
+            yield
+            return
+        telling = asyncio.create_task(self._draw() if self.is_live else self._say_each())
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0)  # what has just changed is said
+            telling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await telling
+
+    def summary(self) -> None:
+        """Say what came of it, and what to type next."""
+        undone = [row for row in self._rows if row.state != "done"]
+        if self.is_live and len(self._rows) <= TABLE_LIMIT:
+            _console().print(self._table(list(self._rows)))
+        if not undone:
+            if not self._quiet:
+                voice.note(f"{voice.good(self.outcome())} See them: loopback-auth status")
+            return
+        if not self.is_live:
+            for row in undone:
+                voice.error(f"account {row.account}: {row.state}{_because(row)}")
+        voice.error(self.outcome().removesuffix(".").lower(), self._next())
+
+    def outcome(self) -> str:
+        """Return in one sentence what came of it."""
+        return f"{self.count_words()}."
+
+    def interrupted(self) -> str:
+        """Return what is said of a run that a signal ended."""
+        return f"interrupted: {self.count_words()}; what was logged in is stored, and {self._next()}"
+
+    def count_words(self) -> str:
+        """Return how many accounts are in which state, in words."""
+        counts = Counter(row.state for row in self._rows)
+        done = counts.pop("done", 0)
+        others = "".join(f", {number} {state}" for state, number in counts.items())
+        return f"{done} of {_accounts(len(self._rows))} done{others}"
+
+    def _next(self) -> str:
+        return f"the same command does only what is missing: loopback-auth onboard {self._source}"
+
+    # -- on a terminal
+
+    async def _draw(self) -> None:
+        from rich.live import Live
+
+        console = _console()
+        with Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop") as live:
+            while True:
+                if voice.in_front():
+                    live.update(self._shown(console), refresh=True)
+                await asyncio.sleep(0.25)
+
+    def _shown(self, console: Console) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        active = [row for row in self._rows if row.state in ("logging in", "storing")]
+        steps = [Text(line, overflow="ellipsis", no_wrap=True) for line in _steps(active[:2])]
+        room = max(console.height - len(steps) - 5, 3)
+        chosen = sorted(self._rows, key=lambda row: (_FIRST.get(row.state, 1), row.number))[:room]
+        chosen.sort(key=lambda row: row.number)
+        more = len(self._rows) - len(chosen)
+        line = f"{self.count_words()}{f' ({more} not shown)' if more else ''}   (Ctrl-C stops; run it again to go on)"
+        return Group(self._table(chosen), *steps, Text(line, style="dim", overflow="ellipsis", no_wrap=True))
+
+    def _table(self, rows: Iterable[Row]) -> RenderableType:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+        table.add_column("ACCOUNT", no_wrap=True, max_width=32)
+        table.add_column("STATE", no_wrap=True)
+        table.add_column("COMPANY", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column("SECONDS", justify="right", no_wrap=True)
+        for row in rows:
+            seconds = row.seconds
+            table.add_row(
+                Text(row.account),
+                Text(row.state, style=_STYLES.get(row.state, "bold red")),
+                Text(_about(row)),
+                "" if seconds is None else f"{seconds:.0f}" if not row.is_settled else f"{seconds:.1f}",
+            )
+        return table
+
+    # -- elsewhere
+
+    async def _say_each(self) -> None:
+        said: dict[Row, tuple[object, ...]] = {row: (row.state, row.start_url) for row in self._rows}
+        with self._rows.watched() as watch:
+            while True:
+                for row in await watch.changes():
+                    event = (row.state, row.start_url)
+                    if said[row] != event:
+                        said[row] = event
+                        if row.state != "storing":  # for milliseconds
+                            voice.note(_event(row))
+
+
+def _event(row: Row) -> str:
+    seconds = row.seconds
+    after = f" after {seconds:.1f} s" if row.is_settled and seconds is not None else ""
+    if row.start_url is not None:
+        return f"{row.account}: open in a private window: {row.start_url}"
+    if row.state == "logging in" and row.login:
+        return f"{row.account}: logging in as {printable(row.login, 60)}"
+    return f"{row.account}: {row.state}{after}{_because(row)}"
+
+
+def _because(row: Row) -> str:
+    about = _about(row)
+    return f": {about}" if about else ""
+
+
+def _about(row: Row) -> str:
+    """Return the company of a row, and whatever else is to be said of it."""
+    company = "" if row.company is None or row.state != "done" else company_words(row.company)
+    return "; ".join(part for part in (company, row.message and printable(row.message)) if part)
+
+
+def company_words(company: object) -> str:
+    """Return name and number of a company."""
+    assert isinstance(company, dict)  # noqa: S101 (as it is stored)
+    return f"{printable(company['name'], 60)} (company {printable(company['id'], 40)})"
+
+
+def _steps(rows: Iterable[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row.state == "logging in":
+            here = f" Address: {row.start_url}" if row.start_url else ""
+            lines.append(f"{row.account}: {' '.join(row.steps)}{here}")
+    return lines
+
+
+def _accounts(number: int) -> str:
+    return f"{number} account" if number == 1 else f"{number} accounts"
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, no_color=not voice.colour(), highlight=False, emoji=False, markup=False)

@@ -1,0 +1,58 @@
+"""Fixtures of onboarding's tests: a machine whose `$BROWSER` is a person that logs in as the page expects."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ..login.conftest import program
+from ..login.program import Program
+from . import visitor
+
+__all__ = ["onboarder", "program"]
+
+
+class Onboarder:
+    """The command, a manifest, and who sits at the browser."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._plan = program.folder / "plan.json"
+        self._log = program.folder / "visits"
+        self.plan: dict[str, dict[str, Any]] = {}
+        """User id → what is done differently: see `visitor.py`."""
+        self.manifest = program.folder / "accounts.csv"
+
+    def write(self, *rows: str) -> None:
+        """Write the manifest: lines of CSV."""
+        self.manifest.write_text("\n".join(["account,client,company_id,login,notes", *rows]) + "\n")
+
+    @property
+    def visits(self) -> list[str]:
+        """As whom a window was to be logged in to, in order."""
+        return self._log.read_text().splitlines() if self._log.exists() else []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        self._plan.write_text(json.dumps(self.plan))
+        return {
+            "BROWSER": shlex.join([sys.executable, visitor.__file__]),
+            "VISITOR_PLAN": str(self._plan),
+            "VISITOR_LOG": str(self._log),
+        }
+
+
+@pytest.fixture
+async def onboarder(program: Program) -> AsyncIterator[Onboarder]:
+    """A machine with an empty home, and a person at its browser."""
+    yield Onboarder(program)
+
+
+def folder_of(program: Program) -> Path:
+    return program.home / "accounts"
