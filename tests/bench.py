@@ -12,6 +12,7 @@ from tests.attacks import floods_bench as floods
 from tests.attacks import leak_walk as leaks
 from tests.faults import bench as faults
 from tests.fuzz import bench as fuzz
+from tests.onboarding import bench as onboard
 from tests.speed import login, stored_growth, stored_token
 
 
@@ -40,6 +41,7 @@ BENCHES = {
     "floods": floods.main,
     "fuzz": fuzz.main,
     "leaks": leaks.main,
+    "onboard": onboard.main,
 }
 
 

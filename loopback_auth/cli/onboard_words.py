@@ -104,7 +104,8 @@ class OnboardWords:
         """Say what came of it, and what to type next."""
         undone = [row for row in self._rows if row.state != "done"]
         if self.is_live and len(self._rows) <= TABLE_LIMIT:
-            _console().print(self._table(list(self._rows)))
+            console = _console()
+            console.print(self._table(self._rows, console))
         if not undone:
             if not self._quiet:
                 voice.note(f"{voice.good(self.outcome())} See them: loopback-auth status")
@@ -155,24 +156,26 @@ class OnboardWords:
         chosen.sort(key=lambda row: row.number)
         more = len(self._rows) - len(chosen)
         line = f"{self.count_words()}{f' ({more} not shown)' if more else ''}   (Ctrl-C stops; run it again to go on)"
-        return Group(self._table(chosen), *steps, Text(line, style="dim", overflow="ellipsis", no_wrap=True))
+        return Group(self._table(chosen, console), *steps, Text(line, style="dim", overflow="ellipsis", no_wrap=True))
 
-    def _table(self, rows: Iterable[Row]) -> RenderableType:
+    def _table(self, rows: Iterable[Row], console: Console) -> RenderableType:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-        table.add_column("ACCOUNT", no_wrap=True, max_width=32)
-        table.add_column("STATE", no_wrap=True)
-        table.add_column("COMPANY", no_wrap=True, overflow="ellipsis", ratio=1)
-        table.add_column("SECONDS", justify="right", no_wrap=True)
+        widths = [min(max(len(row.account) for row in self._rows), 32), len("window closed"), len("SECONDS")]
+        rest = max(console.width - sum(widths) - 2 * len(widths), 20)
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+        for heading, width in zip(("ACCOUNT", "STATE"), widths, strict=False):
+            table.add_column(heading, width=max(width, len(heading)), no_wrap=True, overflow="ellipsis")
+        table.add_column("SECONDS", width=widths[2], no_wrap=True, justify="right")
+        table.add_column("COMPANY", width=rest, no_wrap=True, overflow="ellipsis")
         for row in rows:
             seconds = row.seconds
             table.add_row(
                 Text(row.account),
                 Text(row.state, style=_STYLES.get(row.state, "bold red")),
-                Text(_about(row)),
                 "" if seconds is None else f"{seconds:.0f}" if not row.is_settled else f"{seconds:.1f}",
+                Text(_about(row)),
             )
         return table
 

@@ -167,6 +167,10 @@ class Program:
                 self.ports.add(port)
                 return port
 
+    def words(self, *arguments: str) -> list[str]:
+        """The words of a command line."""
+        return [sys.executable, "-m", "loopback_auth", *arguments]
+
     @asynccontextmanager
     async def start(
         self,
@@ -182,10 +186,7 @@ class Program:
         browser.write_text(_BROWSER.format(folder=folder))
         browser.chmod(0o700)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "loopback_auth",
-            *arguments,
+            *self.words(*arguments),
             stdin=asyncio.subprocess.DEVNULL if stdin is None else asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

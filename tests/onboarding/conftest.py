@@ -31,7 +31,7 @@ class Onboarder:
 
     def write(self, *rows: str) -> None:
         """Write the manifest: lines of CSV."""
-        self.manifest.write_text("\n".join(["account,client,company_id,login,notes", *rows]) + "\n")
+        write_manifest(self.manifest, *rows)
 
     @property
     def visits(self) -> list[str]:
@@ -48,11 +48,11 @@ class Onboarder:
         }
 
 
+def write_manifest(file: Path, *rows: str) -> None:
+    file.write_text("\n".join(["account,client,company_id,login,notes", *rows]) + "\n")
+
+
 @pytest.fixture
 async def onboarder(program: Program) -> AsyncIterator[Onboarder]:
     """A machine with an empty home, and a person at its browser."""
     yield Onboarder(program)
-
-
-def folder_of(program: Program) -> Path:
-    return program.home / "accounts"

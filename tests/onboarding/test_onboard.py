@@ -19,7 +19,7 @@ MANY = tuple(f"r{number},sandbox,{5000 + number},restaurant-{number}," for numbe
 
 async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
-        while not reached():
+        while not reached():  # noqa: ASYNC110 (what is waited for is in other processes)
             await asyncio.sleep(0.01)
 
 

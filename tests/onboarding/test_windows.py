@@ -25,7 +25,7 @@ def windows(program: Program) -> People:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_people_at_real_browsers(onboarder: Onboarder, kind: str) -> None:
-    """Each account gets its own company, in a window that knows no earlier login; Deny, a lie, a closed window are told."""
+    """Each account gets its own company, in a window without an earlier login; Deny, lies, closed windows are told."""
     manifest(onboarder, 1, 2, 3, 4, 5)
     program = onboarder.program
     people = windows(program)
@@ -48,7 +48,7 @@ async def test_people_at_real_browsers(onboarder: Onboarder, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_power_cut_with_windows_open(onboarder: Onboarder, kind: str) -> None:
-    """A killed run leaves windows open; the next one ends them, deletes their profiles, and does only what is missing."""
+    """A killed run leaves windows open; the next one ends them, deletes their profiles, does what is missing."""
     manifest(onboarder, 1, 2)
     program = onboarder.program
     people = windows(program)
