@@ -146,9 +146,13 @@ class Windows:
         Profiles are made in `folder`; what a run that was killed has left there is ended and removed first. `command`
         is the browser's words; None: `$BROWSER`, else the first that is found. `leaf` is our own self-signed
         certificate, in PEM: at `authority` (host:port) the windows take it, and warn about any other. The child sees no
-        variable named in `hide`. Raises StoreError where `folder` is not private.
+        variable named in `hide`. A browser in a snap cannot see `folder`, and has its profiles where it can. Raises
+        StoreError where `folder` is not private.
         """
-        self = cls(folder, command or _found(environ), environ, hide)
+        words = command or _found(environ)
+        if isinstance(words, list) and (snap := _snap(words[0], environ)):
+            folder = Path(environ.get("HOME") or Path.home(), "snap", snap, "common", "loopback-auth")
+        self = cls(folder, words, environ, hide)
         self._leaf, self._authority = leaf, authority
         remove_leftovers(folder)
         try:
@@ -201,6 +205,24 @@ class Windows:
             (profile / "cert_override.txt").write_text(accepted)
         wait = ["-wait-for-browser"] if sys.platform == "win32" else []  # or the process we hold ends at once
         return ["-profile", str(profile), "-no-remote", "-new-instance", *wait]
+
+
+def _snap(program: str, environ: Mapping[str, str]) -> str | None:
+    """Return the name of the snap that a program is in: the program is a link to snap itself, or a script for it."""
+    import shutil
+
+    found = shutil.which(program, path=environ.get("PATH"))
+    if found is None:
+        return None
+    if os.path.realpath(found) == "/usr/bin/snap":
+        return os.path.basename(found)
+    try:
+        with open(found, "rb") as file:
+            start = file.read(4096)
+    except OSError:  # to be run, not to be read
+        return None
+    script = re.search(rb"/snap/bin/([a-z0-9-]+)", start) if start.startswith(b"#!") else None
+    return script[1].decode() if script else None
 
 
 def _found(environ: Mapping[str, str]) -> list[str] | str:
