@@ -11,6 +11,7 @@ import hashlib
 import ipaddress
 import os
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from loopback_auth import files
@@ -61,9 +62,40 @@ def own_leaf(folder: Path, now: datetime.datetime | None = None) -> tuple[Path, 
     now = now or datetime.datetime.now(datetime.UTC)
     if _good_until(pem) > now + datetime.timedelta(days=RENEW_DAYS):
         return pem, False
+    return renew(folder, now), True
+
+
+def renew(folder: Path, now: datetime.datetime | None = None) -> Path:
+    """Make this machine's own leaf anew, with a new key, in the place of one that is there. Raises StoreError."""
+    pem = folder / "localhost.pem"
     files.make_folder(str(folder))
-    files.replace(str(pem), _make(now))
-    return pem, True
+    files.replace(str(pem), _make(now or datetime.datetime.now(datetime.UTC)))
+    return pem
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What can be told of this machine's own leaf."""
+
+    path: Path
+    names: tuple[str, ...]
+    not_after: datetime.datetime
+    fingerprint: str
+    public_key_pin: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Leaf | None:
+        """Return the leaf that is kept in `folder`, None where none is or it is damaged. Raises StoreUnsafe."""
+        from cryptography import x509
+
+        pem = folder / "localhost.pem"
+        not_after = _good_until(pem)
+        if not_after.year == datetime.MINYEAR:
+            return None
+        leaf = x509.load_pem_x509_certificate(files.read(str(pem)))
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        shown = tuple(str(name.value) for name in names)
+        return cls(pem, shown, not_after, sha256_fingerprint(pem), public_key_pin(pem))
 
 
 def sha256_fingerprint(certificate: Path) -> str:
