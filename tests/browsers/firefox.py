@@ -5,8 +5,11 @@ import base64
 import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+
+import aiohttp
 
 from .bidi import BiDi
 from .browser import (
@@ -78,6 +81,7 @@ class Firefox(Browser):
         self._bidi = BiDi(self._on_event)
         self._tab = ""
         self._console: list[str] = []
+        self._is_ours = True
         self._loading: dict[str, str | None] = {}  # tab → navigation under way
         self.processes = Processes(options.home)
 
@@ -99,6 +103,7 @@ class Firefox(Browser):
     async def attach(cls, port: int) -> Self:
         """Drive a Firefox that runs already, and listens on this port; `close` leaves it running."""
         self = cls(Options())
+        self._is_ours = False
         try:
             await self._connect(f"ws://127.0.0.1:{port}")
         except BaseException:
@@ -344,6 +349,9 @@ class Firefox(Browser):
 
     async def close(self) -> None:
         """See Browser."""
+        if not self._is_ours:
+            with suppress(BrowserError, TimeoutError, OSError, aiohttp.ClientError):  # it may have ended meanwhile
+                await self._bidi.send("session.end", {}, within=5)  # it takes one session at a time
         await self._bidi.close()
         await self.processes.end()
 

@@ -117,7 +117,7 @@ def sockets() -> set[str]:
 
 
 async def test_our_own_leaf_is_taken_without_a_warning(command: list[str], folder: Path, site: Site) -> None:
-    """A page with our own leaf is shown at once, alone in its window: no tab that welcomes, none that asks."""
+    """A page with our own leaf is shown at once, alone in its window."""
     with Windows.open(folder, command=command, leaf=site.leaf, authority=site.ours) as windows:
         opened(windows, f"https://{site.ours}/start")
         browser = await attach_to_next(folder, set())
@@ -127,6 +127,28 @@ async def test_our_own_leaf_is_taken_without_a_warning(command: list[str], folde
         finally:
             await browser.close()
     assert site.requests == [f"{site.ours}/start"]
+
+
+async def test_nothing_else_is_asked(command: list[str], folder: Path, site: Site) -> None:
+    """The browser has taken over that it neither welcomes anybody nor offers to keep a password."""
+    with Windows.open(folder, command=command, leaf=site.leaf, authority=site.ours) as windows:
+        opened(windows, f"https://{site.ours}/1")
+        (profile,) = profiles(folder)
+
+        def kept() -> str:
+            """What it has written down of its own settings, once it has."""
+            for name, own in (("prefs.js", "toolkit.profiles"), ("Default/Preferences", '"browser"')):
+                if (profile / name).exists() and own in (text := (profile / name).read_text()):
+                    return text
+            return ""
+
+        await until(kept)
+        settings = (
+            ('"signon.rememberSignons", false', '"browser.aboutwelcome.enabled", false')
+            if (profile / "prefs.js").exists()
+            else ('"credentials_enable_service":false', '"password_manager_leak_detection":false')
+        )
+        assert [one for one in settings if one not in kept()] == []
 
 
 @pytest.mark.parametrize("told", [True, False])
@@ -355,6 +377,22 @@ def test_which_browser(
         script(path / program)
     with Windows.open(folder, environ={"PATH": str(path), **environ}) as windows:
         assert (windows.words, windows.isolated, windows.why_none) == (words, isolated, None)
+
+
+def test_a_browser_in_a_snap(folder: Path, tmp_path: Path) -> None:
+    """Shut off from hidden folders, it has its profiles where it can see them; in its arguments and at the end."""
+    (home := tmp_path / "home").mkdir()
+    visible = home / "snap" / "firefox" / "common" / "loopback-auth"
+    script(tmp_path / "firefox", f'[ -n "$2" ] && : >{tmp_path}/"$(basename "$2")"', "exit", "exec /snap/bin/firefox")
+    environ = {"HOME": str(home), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with Windows.open(folder, command=["firefox"], environ=environ) as windows:
+        assert windows.isolated
+        window = opened(windows, "about:blank")
+        (profile,) = profiles(visible)
+        assert window.process.wait(10) == 0
+        assert (tmp_path / profile.name).exists()
+    assert profiles(visible) == []
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize(
