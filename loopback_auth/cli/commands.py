@@ -29,6 +29,7 @@ COMMANDS = {
     "logout": "forget an account's tokens",
     "api": "GET below the server's API base with the access token",
     "setup": "write config.toml by answering questions",
+    "certificate": "show, renew or trust the certificate of https redirects",
     "sandbox": "run a stand-in for the authorization server",
 }
 ALIASES = {"list": "status"}

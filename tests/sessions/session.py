@@ -11,8 +11,8 @@
 
 Commands run in a folder of the session's own, without a terminal. {home} is LOOPBACK_AUTH_HOME; {http}, {https},
 {silent}, {dead} are ports of servers.py; {free} is the port of redirect URIs; {sandbox} is the sandbox's; {state} is
-the state of the last authorization request. {time}, {seconds}, {figure}, {pid}, {nonce}, {program} stand for what
-differs each time.
+the state of the last authorization request. {time}, {seconds}, {figure}, {pid}, {nonce}, {program}, {fingerprint},
+{pin}, {date}, {days} stand for what differs each time.
 
 `python -m tests.sessions.session --write FILE…` writes into the files what the command said: read the difference.
 """
@@ -24,6 +24,7 @@ import http.client
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,10 @@ _VARYING = (
     (re.compile(r"(?<=\"refresh_token_age\": )\d+"), "{seconds}"),
     (re.compile(r"\b[\d.]+(?= ms )"), "{figure}"),
     (re.compile(r"[\w.-]+\.\d+\.new\b"), "{file}.{pid}.new"),
+    (re.compile(r"\b(?:[0-9A-F]{2}:){31}[0-9A-F]{2}\b"), "{fingerprint}"),
+    (re.compile(r"(?<![\w+/])[\w+/]{43}="), "{pin}"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d \(396 days left\)"), "{date} ({days} days left)"),
+    (re.compile(r"(?<=\"days_left\": )396\b"), "{days}"),
     (re.compile(r"\bprobe\.\d+\b"), "probe.{pid}"),
 )
 
@@ -200,7 +205,10 @@ class Player:
         os.chown(self.home / path, int(number), int(number))
 
     def _needs(self, user: str, _content: str) -> None:
-        if (user == "root") != (os.geteuid() == 0):
+        if user == "certutil":
+            if shutil.which(user) is None:
+                raise Unsuitable(f"{user} is not installed")
+        elif (user == "root") != (os.geteuid() == 0):
             raise Unsuitable(f"this session is {user}'s: the system's answer depends on who asks")
 
     def _set(self, rest: str, _content: str) -> None:
