@@ -40,24 +40,28 @@ class OnboardWords:
         self._source = source
         self._quiet = quiet
         self._verbose = verbose
-        self.is_live = voice.live() and not quiet
-        """Whether there is a terminal to draw on."""
+        self.by_hand: str | None = None
+        """Why the person must open each address, if so."""
 
-    def begun(self, board_url: str, why_not: str | None, opens: str | None, redirect_uri: RedirectURI) -> None:
-        """Say what happens now. `why_not` is why the board was not opened; `opens` why no windows can be, if so."""
-        left = sum(not row.is_settled for row in self._rows)
-        if not self._quiet:
-            voice.note(f"{self.count_words()}. Logging in to {_accounts(left)}, each in a browser window of its own.")
-        if opens is not None:
-            voice.note(f"No windows are opened ({opens}): open each address in a private window of its own.")
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal to draw on, and nothing on it that must stay to be copied."""
+        return voice.live() and not self._quiet and self.by_hand is None
+
+    def begun(self, board_url: str | None, redirect_uri: RedirectURI) -> None:
+        """Say what happens now. `board_url` is the board's address where it was not opened."""
+        if not self._quiet and self.by_hand is None:
+            voice.note(f"{self.count_words()}. Each login opens in a browser window of its own.")
+        if self.by_hand is not None:  # said even with -q: without it nobody could go on
+            voice.note(f"No windows are opened ({self.by_hand}): open each address in a private window of its own.")
             forward = forwarding_command(redirect_uri.host, redirect_uri.port)
             if forward is not None:
                 voice.note(
                     "To use the browser on your own computer, forward the port from there, and leave it running:"
                 )
                 voice.note(f"  {voice.bold(forward)}")
-        if why_not is not None and not self._quiet:
-            voice.note(f"The board, for any browser here, works once: {voice.bold(board_url)}")
+        if board_url is not None and not self._quiet:
+            voice.note(f"The board, for a browser here (this address works once): {voice.bold(board_url)}")
 
     def heard(self, row: Row, progress: Progress) -> None:
         """Say what is not in the row."""
@@ -88,9 +92,6 @@ class OnboardWords:
     @contextlib.asynccontextmanager
     async def live(self) -> AsyncIterator[None]:
         """Show how the rows are getting on while this lasts."""
-        if self._quiet:
-            yield
-            return
         telling = asyncio.create_task(self._draw() if self.is_live else self._say_each())
         try:
             yield
@@ -189,7 +190,7 @@ class OnboardWords:
                     event = (row.state, row.start_url)
                     if said[row] != event:
                         said[row] = event
-                        if row.state != "storing":  # for milliseconds
+                        if row.start_url is not None or (row.state != "storing" and not self._quiet):
                             voice.note(_event(row))
 
 

@@ -39,11 +39,10 @@ def run(source: str, content: bytes, flags: dict[str, Any]) -> int:
         entries = parse_manifest(decode(content, source), source, known_clients={*configuration.clients, SANDBOX})
         wanted = Plan(configuration, store, source, flags).wanted(entries)
     except ManifestInvalid as invalid:
-        for fault in invalid.faults:
-            voice.error(f"{source}, line {fault.line}: {fault.why}")
-        raise ConfigurationError(
-            f"nothing was opened: {source} has {_count(invalid.faults, 'fault')}", hint=invalid.hint
-        ) from invalid
+        if len(invalid.faults) > 1:
+            for fault in invalid.faults:
+                voice.error(f"{source}, line {fault.line}: {fault.why}")
+        raise
     for server in {one.grant.registration.server.name: one.grant.registration.server for one in wanted}.values():
         confirm.production(server, yes=flags["yes"])
     rows = Rows([_row(number, entry, one) for number, (entry, one) in enumerate(zip(entries, wanted, strict=True))])
@@ -88,6 +87,7 @@ async def _work(rows: Rows, wanted: list[Wanted], store: Store, words: OnboardWo
                 tell=words.heard,
             )
             board = Board(rows, run, origin=listener.redirect_uri.origin, path=_board_path(wanted))
+            words.by_hand = "--no-browser was given" if flags["no_browser"] else windows.why_none
             await run.look()
             if all(row.state == "done" for row in rows):
                 return
@@ -95,13 +95,8 @@ async def _work(rows: Rows, wanted: list[Wanted], store: Store, words: OnboardWo
             async with LoopbackServer.open(listener, context, catches, board) as server, words.live():
                 address = board.new_url()
                 shows = words.is_live if flags["board"] is None else flags["board"]
-                why_not = open_browser(address, hide=hide) if shows and not flags["no_browser"] else "not asked for"
-                words.begun(
-                    address,
-                    why_not if isinstance(why_not, str) else None,
-                    "--no-browser was given" if flags["no_browser"] else windows.why_none,
-                    listener.redirect_uri,
-                )
+                was_opened = shows and not isinstance(open_browser(address, hide=hide), str)
+                words.begun(None if was_opened else address, listener.redirect_uri)
                 await run.go(server, catches)
                 board.finish(words.outcome())
                 await asyncio.sleep(0)
@@ -172,8 +167,3 @@ def _reportable(row: Row) -> dict[str, Any]:
 def _no_report(path: str, error: OSError | ValueError) -> ConfigurationError:
     reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not a path"
     return ConfigurationError(f"the report {printable(path)} cannot be written: {reason}")
-
-
-def _count(things: object, name: str) -> str:
-    number = len(things)  # type: ignore[arg-type]
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -8,9 +8,6 @@ from typing import NamedTuple
 from loopback_auth.errors import ConfigurationError
 from loopback_auth.text import printable
 
-SHOWN = 20
-"""Faults that are said at most; `ManifestInvalid.faults` holds them all."""
-
 
 class Fault(NamedTuple):
     """What is wrong on one line, counted from 1. `why` is printable, lower case, without a full stop."""
@@ -22,16 +19,13 @@ class Fault(NamedTuple):
 class ManifestInvalid(ConfigurationError):
     """A manifest that cannot be used: nobody was logged in. `faults` holds all that is wrong, by line.
 
-    A single one is the message; of several the hints say each.
+    A single one is the message; of several the message is their number.
     """
 
     def __init__(self, source: str, faults: Iterable[Fault], *, hint: str | tuple[str, ...] = ()) -> None:
         self.faults: tuple[Fault, ...] = tuple(sorted(faults))
         where = printable(source)
-        said = [f"line {line}: {why}" for line, why in self.faults]
-        others = (hint,) if isinstance(hint, str) else hint
-        if len(said) == 1:
-            super().__init__(f"{where}, {said[0]}", hint=others)
+        if len(self.faults) == 1:
+            super().__init__(f"{where}, line {self.faults[0].line}: {self.faults[0].why}", hint=hint)
         else:
-            more = [f"and {len(said) - SHOWN} more"] if len(said) > SHOWN else []
-            super().__init__(f"{where} has {len(said)} faults", hint=(*said[:SHOWN], *more, *others))
+            super().__init__(f"{where} has {len(self.faults)} faults: nothing was opened", hint=hint)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from loopback_auth.errors import ConfigurationError
 from loopback_auth.oauth.servers import nearest
-from loopback_auth.onboarding.faults import SHOWN, Fault, ManifestInvalid
+from loopback_auth.onboarding.faults import Fault, ManifestInvalid
 from loopback_auth.onboarding.forms import COLUMNS, read_accounts
 from loopback_auth.store.head import valid_name
 from loopback_auth.text import printable
@@ -22,6 +22,8 @@ __all__ += ["decode", "parse_manifest"]
 MOST_BYTES = 4 * 1024 * 1024
 """Whoever reads a manifest may stop one byte behind it."""
 MOST_ROWS = 10_000
+GUESSES = 20
+"""Unknown clients of which the one that was meant is looked for, which takes long."""
 LONGEST = 200
 """Characters of a value."""
 
@@ -167,7 +169,7 @@ class _Clients:
         if name in self._known:
             return None
         if name not in self._unknown:
-            meant = nearest(name, sorted(self._known)) if len(self._unknown) < SHOWN else ()
+            meant = nearest(name, sorted(self._known)) if len(self._unknown) < GUESSES else ()
             why = "; ".join((f"there is no client called {printable(name, 64)}", *meant))
             self._unknown[name] = printable(why)
         return self._unknown[name]

@@ -62,10 +62,11 @@ _VARYING = (
     (re.compile(r"(?<=\"expires_in\": )[1-9]\d*"), "{seconds}"),
     (re.compile(r"\b\d+ s old {2,}"), "{seconds} s old  "),
     (
-        re.compile(r"\b\d+(?= s old| s ago)|(?<=trying again in )[12]\.\d(?= s)|\b(899|900)(?= s, or insist)"),
+        re.compile(r"\b\d+(?= s old| s ago)|(?<=trying again in )[12]\.\d(?= s)|\b(8[5-9]\d|900)(?= s, or insist)"),
         "{seconds}",
     ),
-    (re.compile(r"(?<=\"refresh_token_age\": )\d+"), "{seconds}"),
+    (re.compile(r"(?<=\"refresh_token_age\": )\d+|(?<=\"seconds\": )\d+\.\d"), "{seconds}"),
+    (re.compile(r"(?<= after )\d+\.\d(?= s: )"), "{seconds}"),
     (re.compile(r"\b[\d.]+(?= ms )"), "{figure}"),
     (re.compile(r"[\w.-]+\.\d+\.new\b"), "{file}.{pid}.new"),
     (re.compile(r"\b(?:[0-9A-F]{2}:){31}[0-9A-F]{2}\b"), "{fingerprint}"),
