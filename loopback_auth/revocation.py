@@ -29,7 +29,7 @@ async def revoke(account: Account, client_secret: Secret | None) -> str | None:
                 request = build_revocation_request(registration, client_secret, token, hint)
                 async with TokenEndpoint.open(url, registration.ca_file, registration.proxy) as endpoint:
                     answer = await endpoint.send(request)
-                if answer.status != 200:  # some take one kind of token alone: the other is tried all the same
+                if not 200 <= answer.status < 300:  # some take one kind of token alone: the other is tried all the same
                     why = why or f"it answered HTTP {answer.status}"
     except LoopbackAuthError as error:
         return why or str(error)

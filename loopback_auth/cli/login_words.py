@@ -202,10 +202,9 @@ class LoginWords:
             sys.stderr.flush()
 
 
-def steps(server: AuthorizationServer, login: str | None = None) -> Iterator[str]:
-    """Return what a person does in the browser, in its order; as `login`, where it is known who they are."""
-    as_whom = printable(server.login_as or "your account")
-    yield f"Log in with {as_whom}." if login is None else f"Log in as {printable(login, 60)}: {as_whom}."
+def steps(server: AuthorizationServer) -> Iterator[str]:
+    """Return what a person does in the browser, in its order."""
+    yield f"Log in with {printable(server.login_as or 'your account')}."
     yield f"Click Allow. {printable(server.allow_means or '')}".rstrip()
 
 

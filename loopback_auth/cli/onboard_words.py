@@ -222,12 +222,12 @@ def company_words(company: object) -> str:
 
 
 def _steps(rows: Iterable[Row]) -> list[str]:
-    lines = []
-    for row in rows:
-        if row.state == "logging in":
-            here = f" Address: {row.start_url}" if row.start_url else ""
-            lines.append(f"{row.account}: {' '.join(row.steps)}{here}")
-    return lines
+    """Return what to do now for each of these."""
+    return [
+        f"{row.account}: {f'as {printable(row.login, 60)}. ' if row.login else ''}{' '.join(row.steps)}"
+        for row in rows
+        if row.state == "logging in"
+    ]
 
 
 def _accounts(number: int) -> str:

@@ -124,7 +124,7 @@ def _row(number: int, entry: Entry, wanted: Wanted) -> Row:
         login=entry.login,
         notes=entry.notes,
         company_id=wanted.grant.expected_company,
-        steps=tuple(login_words.steps(registration.server, entry.login)),
+        steps=tuple(login_words.steps(registration.server)),
     )
 
 

@@ -28,6 +28,9 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for name, path in (("certificate", certificate), ("private key", private_key)):
         try:
+            if not path.is_file():  # a pipe would hold us up, and can be read once
+                path.stat()
+                raise ConfigurationError(f"the {name} {printable(path)} is not a regular file")
             path.open("rb").close()
         except OSError as error:
             raise ConfigurationError(

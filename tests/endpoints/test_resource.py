@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,20 @@ def test_any_answer_is_a_company_or_an_error(body: bytes) -> None:
     """Whatever the API answers, it names a company, or it is said that it does not."""
     with pytest.raises(ResourceError, match="the API did not say which company this is"):
         parse_companies(body)
+
+
+async def test_a_connection_that_breaks_is_made_once_more(tmp_path: Path) -> None:
+    """The question whose data it is survives a connection that is closed under it; two are an error."""
+    ca_file, context = certificate(tmp_path)
+    answers = [b"", http(b'[{"id": 1, "name": "one"}]'), b"", b""]
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answers.pop(0))
+        writer.close()
+
+    async with listening(answer, context) as server:
+        at = registration(server.url.removesuffix("token"), ca_file)
+        assert await company(at, ACCESS) == Company("1", "one")
+        with pytest.raises(ResourceError, match="the connection broke"):
+            await company(at, ACCESS)
+    assert answers == []

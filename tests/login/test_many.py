@@ -56,6 +56,18 @@ async def test_at_once(program: Program) -> None:
     assert {tokens.members["company"]["name"] for tokens in stored} == {"Cafe Roma"}
 
 
+async def test_one_at_a_time(program: Program, server: StrictServer) -> None:
+    """While a login of an account waits for a person, another one opens no browser; once it has ended, one may."""
+    async with program.start("login", "cafe", *server.flags) as first:
+        await first.opened()
+        second = await program.run("login", "cafe", *server.flags)
+        assert (second.status, second.errors) == (8, ["a login of account cafe is under way already"])
+        other = await program.run("login", "bistro", *server.flags, "--no-browser", "--timeout", "1s")
+        assert other.status == 5
+    async with program.start("login", "cafe", *server.flags) as third:  # the first was killed
+        await third.opened()
+
+
 def to_consent(start: str) -> Walker:
     walker = Walker()
     walker.open(start).log_in("cafe-roma", "espresso")

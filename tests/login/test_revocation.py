@@ -115,6 +115,15 @@ async def test_a_server_that_does_not_take_them(
         assert (await program.run("token")).status == 4
 
 
+async def test_any_yes_will_do(program: Program, confidential: StrictServer) -> None:
+    """A server that answers 204 has taken them too."""
+    async with revoking() as far:
+        far.answers = [204, 204]
+        await logged_in(program, confidential, far.url)
+        ended = await program.run("logout")
+        assert (ended.status, ended.stderr.endswith("Its tokens were revoked.\n")) == (0, True)
+
+
 async def test_a_server_that_is_not_there(program: Program, confidential: StrictServer) -> None:
     """Without the server, or without the client's secret, the tokens go from here, and what outlives that is said."""
     url = f"http://127.0.0.1:{program.free_port()}/revoke"

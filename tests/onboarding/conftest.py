@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -46,6 +48,12 @@ class Onboarder:
             "VISITOR_PLAN": str(self._plan),
             "VISITOR_LOG": str(self._log),
         }
+
+
+def sent_home(program: Program) -> None:
+    """End the people who still wait: a command of `$BROWSER` is on its own."""
+    for process in program.processes():
+        os.kill(process, signal.SIGKILL)
 
 
 def write_manifest(file: Path, *rows: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
-import os
 import re
 import signal
 from collections.abc import Callable
 
-from ..login.program import PATIENCE, Program
-from .conftest import Onboarder
+from ..login.program import PATIENCE
+from .conftest import Onboarder, sent_home
 
 TWO = ("cafe-roma,sandbox,4711,cafe-roma,", "bistro,sandbox,4712,bistro-lyon,the second one")
 MANY = tuple(f"r{number},sandbox,{5000 + number},restaurant-{number}," for number in range(1, 5))
@@ -21,12 +20,6 @@ async def until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not reached():  # noqa: ASYNC110 (what is waited for is in other processes)
             await asyncio.sleep(0.01)
-
-
-def sent_home(program: Program) -> None:
-    """End the people who still wait: a command of `$BROWSER` is on its own."""
-    for process in program.processes():
-        os.kill(process, signal.SIGKILL)
 
 
 async def test_every_account_is_logged_in(onboarder: Onboarder) -> None:
@@ -125,6 +118,28 @@ async def test_names_from_a_pipe(onboarder: Onboarder) -> None:
     assert (ended.status, onboarder.visits) == (0, ["", ""])
     assert "two: done" in ended.stderr
     assert "Cafe Roma (company 4711); the same company as account one" in ended.stderr
+
+
+async def test_the_example(onboarder: Onboarder) -> None:
+    """What --new-manifest prints is a manifest: with a client it can be run as it is."""
+    program = onboarder.program
+    printed = await program.run("onboard", "--new-manifest")
+    assert (printed.status, printed.stderr) == (0, "")
+    onboarder.manifest.write_text(printed.stdout)
+    ended = await program.run("onboard", "accounts.csv", "--client", "sandbox", environment=onboarder.environment)
+    assert (ended.status, onboarder.visits) == (0, ["cafe-roma", "bistro-lyon"])
+
+
+async def test_forgetting_all_of_a_server(onboarder: Onboarder) -> None:
+    """logout --all --server removes the accounts of that server, and no other."""
+    onboarder.write(*TWO)
+    program = onboarder.program
+    assert (await program.run("onboard", "accounts.csv", environment=onboarder.environment)).status == 0
+    assert (await program.run("logout", "--all", "--server", "my-idp")).status == 0
+    assert len(list(program.home.glob("accounts/*/tokens"))) == 2
+    ended = await program.run("logout", "--all", "--server", "sandbox")
+    assert (ended.status, ended.stderr.count("was removed from this computer")) == (0, 2)
+    assert list(program.home.glob("accounts/*/tokens")) == []
 
 
 async def test_a_bad_manifest(onboarder: Onboarder) -> None:

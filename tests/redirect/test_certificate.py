@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import socket
 import ssl
 import subprocess
@@ -200,6 +201,14 @@ def test_the_fingerprint_is_the_one_browsers_show(folder: Path) -> None:
     digest = hashlib.sha256(der).hexdigest().upper()
     assert sha256_fingerprint(pem).replace(":", "") == digest
     assert len(sha256_fingerprint(pem)) == 95
+
+
+def test_a_pipe_is_no_certificate(tmp_path: Path) -> None:
+    """A FIFO where a certificate should be holds up nothing."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with pytest.raises(ConfigurationError, match="is not a regular file"):
+        server_context(fifo, fifo)
 
 
 def test_ones_own_certificate_and_key(folder: Path, tmp_path: Path) -> None:

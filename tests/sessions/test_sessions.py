@@ -51,6 +51,7 @@ NOT_SHOWN = {
     r"this server gives every client a secret": "a terminal",
     r"it came with the client id": "a terminal",
     r"another user of this machine asked for (the|a) start page .*": "another user",
+    r"the .* is not a regular file": "a pipe would hold up a session too",
     r"which accounts\? .*": "a terminal",
     r"a login of account .* is under way already": "two logins at once",
     r"finish it in its browser window, or end it .*": "two logins at once",
