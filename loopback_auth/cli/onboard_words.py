@@ -26,8 +26,8 @@ _STYLES: dict[State, str] = {
     "skipped": "yellow",
 }
 """What is not named needs a person: red."""
-_FIRST: dict[State, int] = {"logging in": 0, "storing": 0, "waiting": 2, "done": 3, "skipped": 3}
-"""Which rows are shown where there is no room for all; what needs a person comes second."""
+_PATIENT: frozenset[State] = frozenset({"waiting", "done", "skipped"})
+"""Rows of which, where there is no room for all, those nearest to what goes on now are shown; all others come first."""
 TABLE_LIMIT = 200
 """Rows that the last table has at most."""
 
@@ -153,7 +153,10 @@ class OnboardWords:
         active = [row for row in self._rows if row.state in ("logging in", "storing")]
         steps = [Text(line, overflow="ellipsis", no_wrap=True) for line in _steps(active[:2])]
         room = max(console.height - len(steps) - 5, 3)
-        chosen = sorted(self._rows, key=lambda row: (_FIRST.get(row.state, 1), row.number))[:room]
+        now = active[0].number if active else 0
+        chosen = sorted(
+            self._rows, key=lambda row: (row not in active, row.state in _PATIENT, abs(row.number - now), row.number)
+        )[:room]
         chosen.sort(key=lambda row: row.number)
         more = len(self._rows) - len(chosen)
         line = f"{self.count_words()}{f' ({more} not shown)' if more else ''}   (Ctrl-C stops; run it again to go on)"
@@ -163,11 +166,12 @@ class OnboardWords:
         from rich.table import Table
         from rich.text import Text
 
-        widths = [min(max(len(row.account) for row in self._rows), 32), len("window closed"), len("SECONDS")]
+        longest = max(len(row.account) for row in self._rows)
+        widths = [min(max(longest, len("ACCOUNT")), 32), len("window closed"), len("SECONDS")]
         rest = max(console.width - sum(widths) - 2 * len(widths), 20)
         table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
         for heading, width in zip(("ACCOUNT", "STATE"), widths, strict=False):
-            table.add_column(heading, width=max(width, len(heading)), no_wrap=True, overflow="ellipsis")
+            table.add_column(heading, width=width, no_wrap=True, overflow="ellipsis")
         table.add_column("SECONDS", width=widths[2], no_wrap=True, justify="right")
         table.add_column("COMPANY", width=rest, no_wrap=True, overflow="ellipsis")
         for row in rows:
