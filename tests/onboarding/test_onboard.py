@@ -53,6 +53,17 @@ async def test_what_is_done_is_not_done_again(onboarder: Onboarder) -> None:
     assert program.tokens("cafe-roma").members["generation"] == 2
 
 
+async def test_what_is_stored_is_another_company(onboarder: Onboarder) -> None:
+    """An account that is stored for another company than the manifest expects is not done: it is logged in again."""
+    onboarder.write("cafe,sandbox,,cafe-roma,")
+    program = onboarder.program
+    assert (await program.run("onboard", "accounts.csv", environment=onboarder.environment)).status == 0
+    onboarder.write("cafe,sandbox,4712,bistro-lyon,")
+    ended = await program.run("onboard", "accounts.csv", environment=onboarder.environment)
+    assert (ended.status, onboarder.visits) == (0, ["cafe-roma", "bistro-lyon"])
+    assert program.tokens("cafe").members["company"]["id"] == "4712"
+
+
 async def test_another_company_than_expected(onboarder: Onboarder) -> None:
     """Tokens of another company are not stored under that name; the row says whose they were; the rest goes on."""
     onboarder.write("liar,sandbox,4711,trattoria-napoli,", TWO[1])

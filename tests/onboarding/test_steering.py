@@ -133,6 +133,6 @@ async def test_nobody_watches(onboarder: Onboarder) -> None:
     async with onboarder.program.start("onboard", "accounts.csv", environment=onboarder.environment) as running:
         async with Board.open(running) as board:
             await board.shows("r1", "denied")
-            await asyncio.sleep(1)
+            await asyncio.sleep(4)  # longer than a window shows its last page
             assert running.runs
         assert (await running.end()).status == 6
