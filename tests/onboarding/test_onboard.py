@@ -230,6 +230,24 @@ async def test_interrupted_and_resumed(onboarder: Onboarder) -> None:
     assert (ended.status, onboarder.visits) == (0, [f"restaurant-{n}" for n in (1, 2, 2, 3, 4)])
 
 
+async def test_interrupted_while_the_company_is_asked_for(onboarder: Onboarder) -> None:
+    """What was stored before Ctrl-C counts as done, though nobody knows yet whose it is."""
+    program = onboarder.program
+    program.home.mkdir(mode=0o700)
+    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    (program.home / "config.toml").write_text(f"[servers.sandbox]\napi_base = 'http://127.0.0.1:{port}/'\n")
+    onboarder.write("r1,sandbox,,restaurant-1,", MANY[1])
+    async with program.start("onboard", "accounts.csv", environment=onboarder.environment) as running:
+        await until((program.home / "accounts/r1/tokens").exists)
+        await asyncio.sleep(0.3)
+        running.send_signal(signal.SIGINT)
+        ended = await running.end()
+    silent.close()
+    assert ended.status == 130
+    assert "interrupted: 1 of 2 accounts done, 1 waiting" in ended.stderr
+
+
 async def test_a_power_cut_and_a_resume(onboarder: Onboarder) -> None:
     """A killed run loses nothing that was obtained, and the next one does only what is missing."""
     onboarder.plan = {"restaurant-3": {"wait": 60}}

@@ -94,6 +94,8 @@ async def test_skip_connect_and_retry(onboarder: Onboarder) -> None:
         await board.shows("r3", "logging in")
         await board.shows("r3", "done")
         assert board.rows["r1"]["state"] == "logging in"
+        await board.press("r1", "connect")  # neither is opened again
+        await board.press("r3", "connect")
         await board.press("r1", "skip")
         await board.shows("r1", "skipped")
         await board.shows("r2", "denied")
@@ -106,6 +108,7 @@ async def test_skip_connect_and_retry(onboarder: Onboarder) -> None:
         assert "2 of 3 accounts done, 1 skipped" in json.dumps(board.over)
     assert [row["state"] for row in json.loads(ended.stdout)] == ["skipped", "done", "done"]
     assert ended.status == 4
+    assert onboarder.visits == [f"restaurant-{number}" for number in (1, 3, 2, 2)]
     sent_home(program)
 
 
