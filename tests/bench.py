@@ -13,6 +13,7 @@ from tests.attacks import leak_walk as leaks
 from tests.faults import bench as faults
 from tests.fuzz import bench as fuzz
 from tests.onboarding import bench as onboard
+from tests.onboarding import board_bench as board
 from tests.speed import login, stored_growth, stored_token
 
 
@@ -42,6 +43,7 @@ BENCHES = {
     "fuzz": fuzz.main,
     "leaks": leaks.main,
     "onboard": onboard.main,
+    "board": board.main,
 }
 
 

@@ -103,7 +103,6 @@ class _Stream:
 def _described(row: Row) -> dict[str, Any]:
     return row.describe() | {
         "number": row.number,
-        "company_id": row.company_id,
         "steps": row.steps,
         "start_url": row.start_url,
         "is_settled": row.is_settled,

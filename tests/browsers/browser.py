@@ -7,6 +7,7 @@ input event. What a person could not do is marked so.
 import asyncio
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -32,6 +33,7 @@ LEADS_AWAY = """(element) => {
     const pressed = element.closest('a[href], button, input');
     return !!pressed && (pressed.localName === 'a' || !!pressed.form && ['submit', 'image'].includes(pressed.type));
 }"""
+TAB, ENTER, SPACE = "\ue004", "\ue006", " "
 EMPTY_PAGES = ("about:blank", "data:,")
 
 
@@ -93,6 +95,9 @@ class Browser(Protocol):
 
         A link or submit button is given a second to begin leading somewhere; what a script does later, `wait_for` sees.
         """
+
+    async def press(self, *keys: str) -> None:
+        """Press and release keys one after another, on whatever has the focus; special ones as WebDriver has them."""
 
     async def screenshot(self, path: Path) -> None:
         """Save the viewport as PNG."""
@@ -165,6 +170,12 @@ class Browser(Protocol):
 def is_visible(css: str) -> str:
     """Return the script that tells whether the page shows an element matching `css`."""
     return IS_VISIBLE.format(css=json.dumps(css))
+
+
+def strokes(keys: Sequence[str]) -> dict[str, Any]:
+    """Return the input source, as WebDriver and BiDi have it, that presses keys one after another."""
+    actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+    return {"type": "key", "id": "keyboard", "actions": actions}
 
 
 def without_empty_start(addresses: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ from .browser import (
     NavigationFailed,
     Options,
     is_visible,
+    strokes,
     without_empty_start,
     without_favicon,
 )
@@ -188,6 +189,10 @@ class Chromium(Browser):
         """Return what tells the shown page from any other: Chromium's number for its load, and its address."""
         frame = (await self._cdp("Page.getFrameTree"))["frameTree"]["frame"]
         return frame["loaderId"], await self.url()
+
+    async def press(self, *keys: str) -> None:
+        """See Browser."""
+        await self._send("POST", "/actions", {"actions": [strokes(keys)]})
 
     async def screenshot(self, path: Path) -> None:
         """See Browser."""

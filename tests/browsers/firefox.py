@@ -20,6 +20,7 @@ from .browser import (
     BrowserMissing,
     NavigationFailed,
     Options,
+    strokes,
     without_empty_start,
     without_favicon,
 )
@@ -69,6 +70,8 @@ BACK_LIST = """(() => {
     for (let i = 0; i <= history.index; i++) addresses.push(history.getEntryAtIndex(i).URI.spec);
     return JSON.stringify(addresses);
 })()"""
+# Without a screen no window is the active one, and in another no key presses a button.
+ACTIVATE = "Services.focus.activeWindow = window; gBrowser.selectedBrowser.focus(); ''"
 
 
 class Firefox(Browser):
@@ -120,7 +123,7 @@ class Firefox(Browser):
                 "--headless",
                 "--no-remote",
                 "--remote-debugging-port=0",
-                "--remote-allow-system-access",  # only to read the back list
+                "--remote-allow-system-access",  # only to read the back list, and to be the active window
                 "-profile",
                 str(profile),
             ],
@@ -242,8 +245,7 @@ class Firefox(Browser):
         """See Browser."""
         await self.click(css)
         await self._call("(element) => element.select()", await self._element(css))
-        keys = [{"type": kind, "value": key} for key in text or BACKSPACE for kind in ("keyDown", "keyUp")]
-        await self._send("input.performActions", actions=[{"type": "key", "id": "keyboard", "actions": keys}])
+        await self.press(*(text or BACKSPACE))
 
     async def click(self, css: str) -> None:
         """See Browser."""
@@ -261,6 +263,11 @@ class Firefox(Browser):
         await self._send("input.performActions", actions=[mouse])
         await self._settle(1 if leads_away else 0.05)
 
+    async def press(self, *keys: str) -> None:
+        """See Browser."""
+        await self._in_chrome(ACTIVATE)
+        await self._send("input.performActions", actions=[strokes(keys)])
+
     async def screenshot(self, path: Path) -> None:
         """See Browser."""
         taken = await self._send("browsingContext.captureScreenshot", origin="viewport")
@@ -273,16 +280,16 @@ class Firefox(Browser):
 
     async def back_list(self) -> list[str]:
         """See Browser."""
+        return without_empty_start(json.loads(await self._in_chrome(BACK_LIST)))
+
+    async def _in_chrome(self, expression: str) -> str:
+        """Return what `expression` is in the browser's own window, around the page."""
         windows = await self._bidi.send("browsingContext.getTree", {"moz:scope": "chrome", "maxDepth": 0})
+        target = {"context": windows["contexts"][0]["context"]}
         answer = await self._bidi.send(
-            "script.evaluate",
-            {
-                "expression": BACK_LIST,
-                "target": {"context": windows["contexts"][0]["context"]},
-                "awaitPromise": False,
-            },
+            "script.evaluate", {"expression": expression, "target": target, "awaitPromise": False}
         )
-        return without_empty_start(json.loads(answer["result"]["value"]))
+        return str(answer["result"]["value"])
 
     async def back(self) -> None:
         """See Browser."""

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from ..browsers.fixtures import browser, browser_options, chromium, firefox
 from ..login.conftest import program
 from ..login.program import Program
 from . import visitor
 
-__all__ = ["onboarder", "program"]
+__all__ = ["browser", "browser_options", "chromium", "firefox", "onboarder", "program"]
 
 
 class Onboarder:
