@@ -245,7 +245,7 @@ class Firefox(Browser):
         """See Browser."""
         await self.click(css)
         await self._call("(element) => element.select()", await self._element(css))
-        await self.press(*(text or BACKSPACE))
+        await self._send("input.performActions", actions=[strokes(text or BACKSPACE)])
 
     async def click(self, css: str) -> None:
         """See Browser."""
