@@ -59,6 +59,16 @@ class Wanted:
     """Log in although what is stored is good."""
 
 
+@dataclass(slots=True)
+class _Sitting:
+    """One try to log in to an account: the task it goes on in, its window and who watches that, what was stored."""
+
+    login: asyncio.Task[None] | None
+    window: Window | None = None
+    watching: asyncio.Task[None] | None = None
+    stored: Account | None = None
+
+
 class Opens(Protocol):
     """Opens windows: `redirect.windows.Windows`."""
 
@@ -182,56 +192,13 @@ class Run:
         task.add_done_callback(ended)
 
     async def _log_in(self, row: Row, wanted: Wanted) -> None:
+        """Take one account through the grant; whatever becomes of it stands in its row."""
         self._rows.change(
             row, state="logging in", began=time.monotonic(), ended=None, message=None, company=None, start_url=None
         )
-        window: Window | None = None
-        watching: asyncio.Task[None] | None = None
-        stored: Account | None = None
-        this = asyncio.current_task()
-
-        def browser(start_url: str) -> subprocess.Popen[bytes] | str | None:
-            nonlocal window, watching
-            opened = self._windows.show(start_url)
-            if isinstance(opened, str):
-                self._rows.change(row, start_url=start_url)
-                return opened
-            window = opened
-            watching = asyncio.create_task(self._watch(row, opened, this))
-            return None
-
-        def tell(progress: Progress) -> None:
-            nonlocal stored
-            match progress:
-                case CodeReceived():
-                    self._rows.change(row, state="storing", start_url=None)
-                case Stored(account):
-                    stored = account
-                    if account.company is not None or account.registration.server.company_path is None:
-                        self._done(row, account)  # else once it is asked for, below
-                case CompanyUnknown(why):
-                    self._rows.change(row, message=f"whose data this is could not be asked: {why}")
-            self._tell(row, progress)
-
+        sitting = _Sitting(asyncio.current_task())
         try:
-            await adopt_left(self._store, row.account)
-            with journal_of(wanted.grant, self._store, self._now) as journal, only_login(self._store, row.account):
-                account = await authorization_code_grant(
-                    wanted.grant,
-                    journal,
-                    new_nonce(),
-                    nullcontext(self._server),
-                    self._catches,
-                    browser,
-                    redirect_uri=self._server.redirect_uri,
-                    store=self._store,
-                    client_secret=wanted.client_secret,
-                    timeout=self._timeout,
-                    login_hint=wanted.login_hint,
-                    tell=tell,
-                    now=self._now,
-                )
-            self._done(row, account)
+            self._done(row, await self._granted(row, wanted, sitting))
         except AuthorizationDenied as denied:
             self._settle(row, "denied", str(denied), denied.exit_status)
         except WrongAccount as wrong:
@@ -245,30 +212,72 @@ class Run:
         except asyncio.CancelledError:
             if row.is_settled:  # skipped, or its window was closed: that is why
                 return
-            if stored is not None:
-                self._done(row, stored)
-                raise
-            self._rows.change(row, state="waiting", message="interrupted", ended=time.monotonic())
+            if sitting.stored is not None:
+                self._done(row, sitting.stored)
+            else:
+                self._rows.change(row, state="waiting", message="interrupted", ended=time.monotonic())
             raise
         finally:
-            if watching is not None:
-                watching.cancel()
-            if window is not None:
-                self._close(window, LINGER if row.state in ("done", "denied", "wrong account") else 0)
+            if sitting.watching is not None:
+                sitting.watching.cancel()
+            if sitting.window is not None:
+                self._close(sitting.window, LINGER if row.state in ("done", "denied", "wrong account") else 0)
 
-    async def _watch(self, row: Row, window: Window, login: asyncio.Task[None] | None) -> None:
+    async def _granted(self, row: Row, wanted: Wanted, sitting: _Sitting) -> Account:
+        """Open the window and wait for its person; return the account as it was stored."""
+
+        def browser(start_url: str) -> subprocess.Popen[bytes] | str | None:
+            opened = self._windows.show(start_url)
+            if isinstance(opened, str):
+                self._rows.change(row, start_url=start_url)
+                return opened
+            sitting.window = opened
+            sitting.watching = asyncio.create_task(self._watch(row, opened, sitting))
+            return None
+
+        def tell(progress: Progress) -> None:
+            match progress:
+                case CodeReceived():
+                    self._rows.change(row, state="storing", start_url=None)
+                case Stored(account):
+                    sitting.stored = account
+                    if account.company is not None or account.registration.server.company_path is None:
+                        self._done(row, account)  # else once it was asked for
+                case CompanyUnknown(why):
+                    self._rows.change(row, message=f"whose data this is could not be asked: {why}")
+            self._tell(row, progress)
+
+        await adopt_left(self._store, row.account)
+        with journal_of(wanted.grant, self._store, self._now) as journal, only_login(self._store, row.account):
+            return await authorization_code_grant(
+                wanted.grant,
+                journal,
+                new_nonce(),
+                nullcontext(self._server),
+                self._catches,
+                browser,
+                redirect_uri=self._server.redirect_uri,
+                store=self._store,
+                client_secret=wanted.client_secret,
+                timeout=self._timeout,
+                login_hint=wanted.login_hint,
+                tell=tell,
+                now=self._now,
+            )
+
+    async def _watch(self, row: Row, window: Window, sitting: _Sitting) -> None:
         """End a login whose window the person has closed; of any other command, one whose command failed."""
         while (status := window.ended()) is None:  # noqa: ASYNC110 (a process tells nobody that it has ended)
             await asyncio.sleep(LOOK)
         if not window.isolated and status == 0:  # it has told a browser that runs already
             return
         await asyncio.sleep(GRACE)
-        if row.state == "logging in" and login is not None:
+        if row.state == "logging in" and sitting.login is not None:
             if window.isolated:
                 self._settle(row, "window closed", "its window was closed before it came back")
             else:
                 self._settle(row, "failed", f"the browser's command ended with {status}")
-            login.cancel()
+            sitting.login.cancel()
 
     def _done(self, row: Row, account: Account) -> None:
         message = row.message

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from ..browsers.fixtures import browser, browser_options, chromium, firefox
 from ..login.conftest import program
-from ..login.program import Program
+from ..login.program import PATIENCE, Program
 from . import visitor
 
 __all__ = ["browser", "browser_options", "chromium", "firefox", "onboarder", "program"]
@@ -49,6 +50,12 @@ class Onboarder:
             "VISITOR_PLAN": str(self._plan),
             "VISITOR_LOG": str(self._log),
         }
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not reached():  # noqa: ASYNC110 (what is waited for is in other processes)
+            await asyncio.sleep(0.01)
 
 
 def sent_home(program: Program) -> None:

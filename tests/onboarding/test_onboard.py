@@ -7,19 +7,12 @@ import csv
 import json
 import re
 import signal
-from collections.abc import Callable
 
-from ..login.program import PATIENCE
-from .conftest import Onboarder, sent_home
+from ..endpoints.servers import listening
+from .conftest import Onboarder, sent_home, until
 
 TWO = ("cafe-roma,sandbox,4711,cafe-roma,", "bistro,sandbox,4712,bistro-lyon,the second one")
 MANY = tuple(f"r{number},sandbox,{5000 + number},restaurant-{number}," for number in range(1, 5))
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not reached():  # noqa: ASYNC110 (what is waited for is in other processes)
-            await asyncio.sleep(0.01)
 
 
 async def test_every_account_is_logged_in(onboarder: Onboarder) -> None:
@@ -236,16 +229,19 @@ async def test_interrupted_while_the_company_is_asked_for(onboarder: Onboarder) 
     """What was stored before Ctrl-C counts as done, though nobody knows yet whose it is."""
     program = onboarder.program
     program.home.mkdir(mode=0o700)
-    silent = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(60), "127.0.0.1", 0)
-    port = silent.sockets[0].getsockname()[1]
-    (program.home / "config.toml").write_text(f"[servers.sandbox]\napi_base = 'http://127.0.0.1:{port}/'\n")
-    onboarder.write("r1,sandbox,,restaurant-1,", MANY[1])
-    async with program.start("onboard", "accounts.csv", environment=onboarder.environment) as running:
-        await until((program.home / "accounts/r1/tokens").exists)
-        await asyncio.sleep(0.3)
-        running.send_signal(signal.SIGINT)
-        ended = await running.end()
-    silent.close()
+
+    async def never(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(60)
+
+    async with listening(never) as silent:
+        api_base = silent.url.removesuffix("token")
+        (program.home / "config.toml").write_text(f"[servers.sandbox]\napi_base = '{api_base}'\n")
+        onboarder.write("r1,sandbox,,restaurant-1,", MANY[1])
+        async with program.start("onboard", "accounts.csv", environment=onboarder.environment) as running:
+            await until((program.home / "accounts/r1/tokens").exists)
+            await asyncio.sleep(0.3)
+            running.send_signal(signal.SIGINT)
+            ended = await running.end()
     assert ended.status == 130
     assert "interrupted: 1 of 2 accounts done, 1 waiting" in ended.stderr
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from ..login.program import PATIENCE, Running
-from .conftest import Onboarder, sent_home
+from .conftest import Onboarder, sent_home, until
 
 ROWS = tuple(f"r{number},sandbox,{5000 + number},restaurant-{number}," for number in range(1, 4))
 
@@ -88,8 +88,8 @@ async def test_skip_connect_and_retry(onboarder: Onboarder) -> None:
         program.start("onboard", "accounts.csv", "--json", environment=onboarder.environment) as running,
         Board.open(running) as board,
     ):
-        await board.shows("r1", "logging in")
         await board.shows("r3", "waiting")
+        await until(lambda: onboarder.visits == ["restaurant-1"])
         await board.press("r3", "connect")  # while r1 is still at it
         await board.shows("r3", "logging in")
         await board.shows("r3", "done")
@@ -106,10 +106,10 @@ async def test_skip_connect_and_retry(onboarder: Onboarder) -> None:
         await board.shows("r2", "done")
         ended = await running.end()
         assert "2 of 3 accounts done, 1 skipped" in json.dumps(board.over)
+    sent_home(program)
     assert [row["state"] for row in json.loads(ended.stdout)] == ["skipped", "done", "done"]
     assert ended.status == 4
-    assert onboarder.visits == [f"restaurant-{number}" for number in (1, 3, 2, 2)]
-    sent_home(program)
+    assert sorted(onboarder.visits) == [f"restaurant-{number}" for number in (1, 2, 2, 3)]
 
 
 async def test_the_board_knows_what_is_stored(onboarder: Onboarder) -> None:
