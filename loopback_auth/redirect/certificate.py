@@ -28,9 +28,8 @@ def server_context(certificate: Path, private_key: Path) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     for name, path in (("certificate", certificate), ("private key", private_key)):
         try:
-            if not path.is_file():  # a pipe would hold us up, and can be read once
-                path.stat()
-                raise ConfigurationError(f"the {name} {printable(path)} is not a regular file")
+            if path.is_fifo():  # it would hold us up, and can be read once
+                raise ConfigurationError(f"the {name} {printable(path)} is a pipe", hint="give it as a file")
             path.open("rb").close()
         except OSError as error:
             raise ConfigurationError(

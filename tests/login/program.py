@@ -107,9 +107,9 @@ class Running:
     def send_signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    async def end(self) -> Ended:
+    async def end(self, within: float = PATIENCE) -> Ended:
         """Wait until it has ended of its own."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(within):
             status = await self.process.wait()
             await asyncio.gather(*self._reading)
         return Ended(status, self._said[1].decode(), self._said[2].decode(), self._arguments)
@@ -212,10 +212,11 @@ class Program:
         stdin: bytes | None = None,
         environment: Mapping[str, str] | None = None,
         before: Callable[[], None] | None = None,
+        within: float = PATIENCE,
     ) -> Ended:
-        """Run a command to its end. No browser may be opened by it."""
+        """Run a command to its end, `within` so many seconds. `$BROWSER` may not be opened by it."""
         async with self.start(*arguments, stdin=stdin, environment=environment, before=before) as running:
-            ended = await running.end()
+            ended = await running.end(within)
             assert not running.was_opened, f"a browser was opened by {arguments}"
             return ended
 

@@ -104,8 +104,9 @@ def test_user_without_name(machine: Machine, sandbox: SandboxProcess, tmp_path: 
     home = tmp_path / "of-nobody"
     home.mkdir(mode=0o700)
     os.chown(home, NOBODY_KNOWN, NOBODY_KNOWN)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
     environment = bare(machine, sandbox) | {"LOOPBACK_AUTH_HOME": str(home)}
     process = subprocess.Popen(
         [*words, *command("login", "--server", "sandbox", "--timeout", "15s")],
