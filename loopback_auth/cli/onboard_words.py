@@ -37,7 +37,8 @@ class OnboardWords:
 
     def __init__(self, rows: Rows, source: str, *, quiet: bool, verbose: bool) -> None:
         self._rows = rows
-        self._source = source
+        self.source = source
+        """What the manifest is called."""
         self._quiet = quiet
         self._verbose = verbose
         self.by_hand: str | None = None
@@ -132,7 +133,7 @@ class OnboardWords:
         return f"{done} of {_accounts(len(self._rows))} done{others}"
 
     def _next(self) -> str:
-        return f"the same command does only what is missing: loopback-auth onboard {self._source}"
+        return f"the same command does only what is missing: loopback-auth onboard {self.source}"
 
     # -- on a terminal
 

@@ -86,7 +86,7 @@ async def _work(rows: Rows, wanted: list[Wanted], store: Store, words: OnboardWo
                 is_watched=lambda: board.is_watched,
                 tell=words.heard,
             )
-            board = Board(rows, run, origin=listener.redirect_uri.origin, path=_board_path(wanted))
+            board = Board(rows, run, origin=listener.redirect_uri.origin, path=_board_path(wanted), title=words.source)
             words.by_hand = "--no-browser was given" if flags["no_browser"] else windows.why_none
             await run.look()
             if all(row.state == "done" for row in rows):
@@ -98,7 +98,7 @@ async def _work(rows: Rows, wanted: list[Wanted], store: Store, words: OnboardWo
                 was_opened = shows and not isinstance(open_browser(address, hide=hide), str)
                 words.begun(None if was_opened else address, listener.redirect_uri)
                 await run.go(server, catches)
-                board.finish(words.outcome())
+                board.finish(f"The run is over: {words.outcome()} You can close this tab.")
                 await asyncio.sleep(0)
 
 
