@@ -75,6 +75,7 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
     _log_in_one_form()
     caught: list[int] = []
+    early: list[int] = []
 
     async def main() -> _T:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -88,6 +89,8 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                     loop.add_signal_handler(number, stop, int(number))
+        if early:
+            stop(early[0])
         try:
             return await work
         finally:
@@ -96,9 +99,27 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
                 _deaf(loop)
 
     try:
-        return asyncio.run(main())
+        with _noted(early):
+            return asyncio.run(main())
     except asyncio.CancelledError:
         raise Interrupted(caught[0] if caught else int(signal.SIGINT)) from None
+
+
+@contextmanager
+def _noted(early: list[int]) -> Iterator[None]:
+    """Note signals until the loop hears them itself: one that raised while a loop is made would leave half of it."""
+
+    def note(number: int, _frame: object) -> None:
+        early.append(number)
+
+    before = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) is not None}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN and sys.platform != "win32":
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        _restore({number: handler for number, handler in before.items() if signal.getsignal(number) is note})
 
 
 def _log_in_one_form() -> None:
