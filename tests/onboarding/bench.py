@@ -70,16 +70,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="also write the result there, as Markdown")
     options = parser.parse_args(arguments)
     kinds = (options.only,) if options.only else ("chromium", "firefox")
-    outcomes = [asyncio.run(_forty(kind, options.accounts, options.parallel)) for kind in kinds]
-    lines = [conditions(1), "", table(HEADER, [outcome.cells() for outcome in outcomes]), ""]
-    memory = [(number, asyncio.run(_pending(number))) for number in PENDING]
-    lines.append(
-        table(("logins pending", "MiB"), [(str(number), shown(kilobytes / 1024)) for number, kilobytes in memory])
-    )
-    for outcome in outcomes:
-        lines += [f"* {outcome.kind}: {fault}" for fault in outcome.faults]
-    text = "\n".join(lines)
-    print(text)
+    memory = [(str(number), shown(asyncio.run(_pending(number)) / 1024)) for number in PENDING]
+    lines = [conditions(1), "", table(("logins pending", "MiB"), memory)]
+    print("\n".join(lines), flush=True)
+    outcomes = []
+    for kind in kinds:
+        outcomes.append(asyncio.run(_forty(kind, options.accounts, options.parallel)))
+        print(outcomes[-1].cells(), outcomes[-1].faults, flush=True)  # the next takes minutes
+    result = [table(HEADER, [outcome.cells() for outcome in outcomes])]
+    result += [f"* {outcome.kind}: {fault}" for outcome in outcomes for fault in outcome.faults]
+    print("\n".join(result))
+    text = "\n".join([*lines, "", *result])
     if options.write:
         (options.write / "onboard.md").write_text(f"# Forty accounts\n\n{text}\n", "utf-8")
     return 1 if any(outcome.faults for outcome in outcomes) else 0
@@ -161,7 +162,7 @@ async def _pending(number: int) -> int:
             await _until(lambda: running.stderr.count("logging in\n") == number)
             await asyncio.sleep(3)
             resident = _resident(running.process.pid)
-            running.send_signal(signal.SIGINT)
+            running.send_signal(signal.SIGTERM)  # a shell's & makes it deaf to the other
             await running.end()
         return resident
 
