@@ -22,7 +22,11 @@ hypothesis.settings.load_profile("house")
 
 def pytest_configure() -> None:
     """What `nohup` and a shell's `&` make us ignore, the commands that tests start must not inherit."""
-    for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    for number, usual in (
+        (signal.SIGHUP, signal.SIG_DFL),
+        (signal.SIGQUIT, signal.SIG_DFL),
+        (signal.SIGINT, signal.default_int_handler),
+    ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
 

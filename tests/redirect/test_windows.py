@@ -362,7 +362,12 @@ DISPLAY = {"DISPLAY": ":0"}
         (["firefox", "xdg-open"], DISPLAY, "firefox", True),
         (["xdg-open"], {"WAYLAND_DISPLAY": "w"}, "xdg-open", False),
         (["chromium"], DISPLAY | {"BROWSER": "'my browser' --new"}, "my browser", False),
-        (["firefox"], {"BROWSER": "/opt/chromium-for-tests/chromium-for-tests --headless"}, "chromium-for-tests", True),
+        (
+            ["firefox"],
+            {"BROWSER": "/usr/lib/chromium-for-tests/chromium-for-tests --headless"},
+            "chromium-for-tests",
+            True,
+        ),
         (["chromium", "wslview"], {"WSL_DISTRO_NAME": "D"}, "wslview", False),
         (["chromium", "wslview"], DISPLAY | {"WSL_DISTRO_NAME": "D"}, "chromium", True),
         ([], {"BROWSER": "chromedriver"}, "chromedriver", False),
