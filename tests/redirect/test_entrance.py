@@ -8,7 +8,7 @@ import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -293,9 +293,11 @@ async def test_strangers_leave_first() -> None:
 def test_whose_a_connection_is() -> None:
     """Ours is no stranger; one that another user has is, and one that nobody has any more."""
     peers = Peers()
+    closing = ExitStack()
+    closing.callback(peers.close)
     [listening] = listen("127.0.0.1", 0)
     listening.setblocking(True)
-    with listening, connections(listening.getsockname(), 1) as [ours]:
+    with closing, listening, connections(listening.getsockname(), 1) as [ours]:
         accepted = listening.accept()[0]
         assert peers.owner(accepted) == "ours"
         if sys.platform == "linux":
