@@ -91,7 +91,7 @@ def command(account: str, **flags: Any) -> None:
     expected = configuration.accounts.get(account)
     registration, reference = _registration(account, configuration, stored, flags)
     if stored is not None and not flags["force"]:
-        if _same(stored, registration) and usable(stored, clock.now(), MIN_VALIDITY):
+        if stored.registration.is_same_client(registration) and usable(stored, clock.now(), MIN_VALIDITY):
             _logged_in_already(stored, store, flags)
             return
         _ask_to_replace(stored, registration, flags)
@@ -184,16 +184,8 @@ def _stored(store: Store, account: str, *, force: bool) -> Account | None:
         raise
 
 
-def _same(stored: Account, registration: ClientRegistration) -> bool:
-    before = stored.registration
-    return (before.server.token_endpoint, before.client_id) == (
-        registration.server.token_endpoint,
-        registration.client_id,
-    )
-
-
 def _ask_to_replace(stored: Account, registration: ClientRegistration, flags: dict[str, Any]) -> None:
-    if _same(stored, registration):
+    if stored.registration.is_same_client(registration):
         return
     before = stored.registration
     client, server = printable(before.client_id, 60), printable(before.server.name, 60)

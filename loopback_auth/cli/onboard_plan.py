@@ -13,7 +13,7 @@ from loopback_auth.oauth.registration import RedirectURI, parse_redirect_uri
 from loopback_auth.oauth.servers import SANDBOX
 from loopback_auth.onboarding.faults import Fault, ManifestInvalid
 from loopback_auth.onboarding.manifest import Entry
-from loopback_auth.onboarding.run import Wanted, same_client
+from loopback_auth.onboarding.run import Wanted
 from loopback_auth.secret import Secret
 from loopback_auth.store.base import Store
 from loopback_auth.text import printable
@@ -58,7 +58,7 @@ class Plan:
         asked = config.Wanted.of_environment(os.environ, client=client, server=server)
         stored = self._store.load(entry.account)
         registration, reference = config.registration(asked, self._configuration, entry.account, stored)
-        if stored is not None and not redo and not same_client(stored.registration, registration):
+        if stored is not None and not redo and not stored.registration.is_same_client(registration):
             before = stored.registration
             raise ConfigurationError(
                 f"account {entry.account} belongs to client {printable(before.client_id, 60)} "

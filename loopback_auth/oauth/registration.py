@@ -74,6 +74,10 @@ class ClientRegistration:
     proxy: str | None = field(default=None, repr=False)
     """An http:// or https:// URL, for requests to the token endpoint and the API; it may hold a password."""
 
+    def is_same_client(self, other: ClientRegistration) -> bool:
+        """Whether both are one client at one server, so that the tokens of one are the other's."""
+        return (self.server.token_endpoint, self.client_id) == (other.server.token_endpoint, other.client_id)
+
 
 @dataclass(frozen=True, slots=True)
 class RedirectURI:

@@ -28,7 +28,6 @@ from loopback_auth.errors import (
 )
 from loopback_auth.grant import Grant
 from loopback_auth.login import authorization_code_grant
-from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.onboarding.rows import UNDONE, Row, Rows, State
 from loopback_auth.progress import CodeReceived, CompanyUnknown, Progress, Stored
 from loopback_auth.redirect.listener import new_nonce
@@ -296,7 +295,7 @@ class Run:
             if (
                 is_done
                 and one.company == company
-                and same_client(self._wanted[one.number].grant.registration, registration)
+                and self._wanted[one.number].grant.registration.is_same_client(registration)
             ):
                 return one
         return None
@@ -318,8 +317,8 @@ class Run:
     def _hold_back(self, wanted: Wanted, error: LoopbackAuthError) -> None:
         """Open no windows for accounts that will meet the same error; a person may, one by one."""
         for row in list(self._queue):
-            if isinstance(error, StoreError) or same_client(
-                self._wanted[row.number].grant.registration, wanted.grant.registration
+            if isinstance(error, StoreError) or self._wanted[row.number].grant.registration.is_same_client(
+                wanted.grant.registration
             ):
                 self._queue.remove(row)
                 self._rows.change(row, message=f"not opened: {error}", exit_status=error.exit_status)
@@ -347,12 +346,7 @@ def done_already(grant: Grant, store: Store, now: clock.Moment) -> Account | Non
             return None
     except LoopbackAuthError:
         return None
-    if not same_client(account.registration, grant.registration):
+    if not account.registration.is_same_client(grant.registration):
         return None
     expected = grant.expected_company
     return account if expected is None or account.company is None or account.company["id"] == expected else None
-
-
-def same_client(one: ClientRegistration, other: ClientRegistration) -> bool:
-    """Whether two registrations are one client at one server."""
-    return (one.server.token_endpoint, one.client_id) == (other.server.token_endpoint, other.client_id)

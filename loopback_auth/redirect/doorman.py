@@ -117,7 +117,7 @@ class Visitor(asyncio.Protocol):
             try:
                 self._loop.add_reader(connection, self._speaks)
                 self._is_read = True
-            except NotImplementedError:  # Windows
+            except NotImplementedError:  # Windows: its loop watches no sockets, only transports
                 self._make_transport()
 
     @property

@@ -84,7 +84,7 @@ class Entrance:
     def _listen(self, listening: socket.socket) -> None:
         try:
             self._loop.add_reader(listening, self._accept, listening)
-        except NotImplementedError:  # Windows
+        except NotImplementedError:  # Windows: its loop watches no sockets, it accepts in a task
             self._accepting.append(self._loop.create_task(self._accept_in_turn(listening)))
 
     def _accept(self, listening: socket.socket) -> None:
