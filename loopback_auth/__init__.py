@@ -12,19 +12,19 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
 if TYPE_CHECKING:
-    from loopback_auth.config import open_store as open_store
     from loopback_auth.config import token_source as token_source
     from loopback_auth.errors import LoginRequired as LoginRequired
     from loopback_auth.errors import LoopbackAuthError as LoopbackAuthError
     from loopback_auth.refresh import TokenSource as TokenSource
     from loopback_auth.secret import Secret as Secret
+    from loopback_auth.stores import open_store as open_store
 
 _HOMES = {
     "LoginRequired": "errors",
     "LoopbackAuthError": "errors",
     "Secret": "secret",
     "TokenSource": "refresh",
-    "open_store": "config",
+    "open_store": "stores",
     "token_source": "config",
 }
 

@@ -11,17 +11,25 @@ from dataclasses import replace
 
 from loopback_auth import clock, machine
 from loopback_auth.endpoints import resource
-from loopback_auth.errors import LoopbackAuthError, ResourceError, StoreNotWritable, WrongAccount
+from loopback_auth.errors import (
+    LoopbackAuthError,
+    Overtaken,
+    ResourceError,
+    StoreNotWritable,
+    StoreUnsafe,
+    WrongAccount,
+)
 from loopback_auth.grant import Grant, grant_of, to_adopt
 from loopback_auth.oauth.token import TokenSet, tokens_in
 from loopback_auth.progress import CompanyUnknown, Progress
 from loopback_auth.spend import locked
-from loopback_auth.store.base import Account, Intent, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Intent
 from loopback_auth.text import printable
 
 
 async def checked(
-    grant: Grant, tokens: TokenSet, store: Store, received: clock.Moment, tell: Callable[[Progress], None]
+    grant: Grant, tokens: TokenSet, store: Accounts, received: clock.Moment, tell: Callable[[Progress], None]
 ) -> Account:
     """Return the account of these tokens, not yet stored; whose data they open is asked where that matters.
 
@@ -46,15 +54,19 @@ async def checked(
     return account
 
 
-def save(account: Account, store: Store) -> Account:
+def save(account: Account, store: Accounts) -> Account:
     """Make a login's account durable as the next generation. Call it holding the account's lock."""
-    stored = _stored(store, account.name)
-    account = replace(account, generation=stored.generation + 1 if stored else 1)
-    store.save(account)
-    return account
+    while True:
+        generation = 0
+        with suppress(StoreUnsafe):  # it is replaced
+            generation = store.generation(account.name)
+        account = replace(account, generation=generation + 1)
+        with suppress(Overtaken):  # by a refresh on another machine: these tokens are newer all the same
+            store.save(account, replaces=generation)
+            return account
 
 
-async def adopt(store: Store, name: str) -> None:
+async def adopt(store: Accounts, name: str) -> None:
     """Store what a login that has ended left behind, if its tokens came. Call it holding the account's lock."""
     for left in store.login_journals(name):
         with left as journal:
@@ -73,7 +85,7 @@ async def adopt(store: Store, name: str) -> None:
                 journal.clear()
 
 
-async def adopt_left(store: Store, name: str) -> None:
+async def adopt_left(store: Accounts, name: str) -> None:
     """Do the same without holding the lock; where nothing was left, nothing is touched."""
     if to_adopt(store, name):
         async with locked(store, name):
@@ -92,13 +104,13 @@ async def with_company(account: Account, tell: Callable[[Progress], None]) -> Ac
     return account if company is None else replace(account, company={"id": company.id, "name": company.name})
 
 
-def _is_over(intent: Intent, store: Store, name: str) -> bool:
+def _is_over(intent: Intent, store: Accounts, name: str) -> bool:
     """Whether a login was stored since this one began: this very one, or one that came after it."""
     stored = _stored(store, name)
     return stored is not None and stored.logged_in_at >= intent.armed.unix
 
 
-def _stored(store: Store, name: str) -> Account | None:
+def _stored(store: Accounts, name: str) -> Account | None:
     """Return what stands there; a damaged record must not cost the new tokens."""
     try:
         return store.load(name)
@@ -106,7 +118,7 @@ def _stored(store: Store, name: str) -> Account | None:
         return None
 
 
-def _expected_company(grant: Grant, store: Store) -> str | None:
+def _expected_company(grant: Grant, store: Accounts) -> str | None:
     if grant.expected_company is not None:
         return grant.expected_company
     stored = _stored(store, grant.account)

@@ -17,7 +17,8 @@ from loopback_auth.oauth.registration import parse_redirect_uri
 from loopback_auth.oauth.token import tokens_in
 from loopback_auth.redirect.browser import open_browser
 from loopback_auth.redirect.listener import Listener
-from loopback_auth.store.base import Journal, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Journal
 
 DEFAULT_TIMEOUT = 300.0
 """Seconds a person has to log in and click Allow."""
@@ -28,7 +29,7 @@ class Beginning:
     """A login that waits for its browser; the kernel lets that wait until somebody answers."""
 
     grant: Grant
-    store: Store
+    store: Accounts
     journal: Journal
     listener: Listener
     opened: subprocess.Popen[bytes] | str | None
@@ -38,7 +39,7 @@ class Beginning:
 @contextmanager
 def begin(
     grant: Grant,
-    store: Store,
+    store: Accounts,
     browser: Callable[[str], subprocess.Popen[bytes] | str | None] = open_browser,
     now: Callable[[], clock.Moment] = clock.now,
 ) -> Iterator[Beginning]:
@@ -55,7 +56,7 @@ def begin(
 
 
 @contextmanager
-def only_login(store: Store, name: str) -> Iterator[None]:
+def only_login(store: Accounts, name: str) -> Iterator[None]:
     """Be the only login of this account that a person is asked for, among all processes, while this lasts.
 
     Raises StoreBusy: nobody is asked twice, however many scripts call for it.
@@ -70,7 +71,7 @@ def only_login(store: Store, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def journal_of(grant: Grant, store: Store, now: Callable[[], clock.Moment]) -> Iterator[Journal]:
+def journal_of(grant: Grant, store: Accounts, now: Callable[[], clock.Moment]) -> Iterator[Journal]:
     """Prove the store and make it durable that this login is under way, before a person does anything for it.
 
     Where its tokens came and could not be stored, the journal stays for the next command; else it is cleared. It is the

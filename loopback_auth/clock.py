@@ -48,6 +48,11 @@ def seconds_between(earlier: Moment, later: Moment) -> float:
     return later.unix - earlier.unix
 
 
+def before(moment: Moment, seconds: float) -> Moment:
+    """Return the moment that was so long before, on both clocks."""
+    return Moment(moment.unix - seconds, moment.boot_id, moment.uptime - seconds)
+
+
 def _boot_id() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from loopback_auth import client_secret, config_file, folders
+from loopback_auth import client_secret
 from loopback_auth.config_file import Client, Configuration
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, RegistrationIncomplete
 from loopback_auth.oauth.registration import (
@@ -25,8 +25,9 @@ from loopback_auth.oauth.registration import (
     parse_redirect_uri,
 )
 from loopback_auth.oauth.servers import DEFAULT, nearest
-from loopback_auth.store.base import Account, Lock, SecretReference, Store
-from loopback_auth.store.file import FileStore
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Lock, SecretReference
+from loopback_auth.stores import open_store
 from loopback_auth.text import printable
 from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY
 
@@ -70,28 +71,9 @@ class Wanted:
         return any((self.client, self.server, self.client_id, self.authorization_endpoint, self.token_endpoint))
 
 
-def open_store(environ: Mapping[str, str] = os.environ) -> Store:
-    """Return the store that `LOOPBACK_AUTH_STORE` names: `file:` and a folder; without it, the usual folder."""
-    chosen = environ.get("LOOPBACK_AUTH_STORE", "")
-    if chosen and not chosen.startswith("file:"):
-        raise ConfigurationError(
-            f"there is no store of the kind {printable(chosen.partition(':')[0], 40)}",
-            hint="unset LOOPBACK_AUTH_STORE, or set it to file:/some/folder",
-        )
-    return FileStore(folders.accounts(environ), allow_network=_allows_network_store(environ))
-
-
-def _allows_network_store(environ: Mapping[str, str]) -> bool:
-    """Look at that key alone: what is stored can be used whatever else is wrong in `config.toml`."""
-    try:
-        return config_file.read(environ)[0].get("allow_network_store") is True
-    except ConfigurationError:
-        return False
-
-
 def token_source(
     account: str = "default",
-    store: Store | None = None,
+    store: Accounts | None = None,
     *,
     min_validity: float = MIN_VALIDITY,
     warn: Callable[[LoopbackAuthError], None] = lambda _error: None,

@@ -69,6 +69,8 @@ class Configuration:
     """Whether tokens are spent from a store on a network file system."""
     proxy: str | None = field(default=None, repr=False)
     """For clients that name none of their own."""
+    store: str = field(default="", repr=False)
+    """The store's address; it may hold a password."""
 
     def server(self, name: str) -> AuthorizationServer:
         """Return a server by name, the sandbox at its configured port. Raises ConfigurationError."""
@@ -82,7 +84,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Configuration:
     configuration = _parse(data, path, environ)
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO) and _holds_secret(configuration):
         raise ConfigurationError(
-            f"{printable(path)} holds a client secret and can be read by other users",
+            f"{printable(path)} holds a secret and can be read by other users",
             hint=(f"chmod 600 {printable(path)}", 'or keep the secret elsewhere: client_secret = { file = "…" }'),
         )
     return configuration
@@ -125,10 +127,12 @@ def _check_file(status: os.stat_result, path: str) -> None:
 
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
     where = printable(path)
-    _known(data, ("allow_network_store", "proxy", "clients", "accounts", "servers", "sandbox"), where)
+    _known(data, ("allow_network_store", "proxy", "store", "clients", "accounts", "servers", "sandbox"), where)
     allow_network_store = data.get("allow_network_store", False)
     if not isinstance(allow_network_store, bool):
         raise ConfigurationError(f"allow_network_store in {where} is neither true nor false")
+    if not isinstance(store := data.get("store", ""), str):
+        raise ConfigurationError(f"store in {where} is not text", hint='store = "file:/folder"')
     proxy = _parse_proxy(data.get("proxy"), where)
     sandbox = data.get("sandbox", {})
     if not isinstance(sandbox, dict):
@@ -157,6 +161,7 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
         sandbox_port=port,
         allow_network_store=allow_network_store,
         proxy=proxy,
+        store=store,
     )
 
 
@@ -224,7 +229,9 @@ def _parse_reference(value: object, client: str, place: str, folder: str) -> Sec
 
 
 def _holds_secret(configuration: Configuration) -> bool:
-    return any("config" in (client.client_secret or {}) for client in configuration.clients.values())
+    return folders.without_password(configuration.store) != configuration.store or any(
+        "config" in (client.client_secret or {}) for client in configuration.clients.values()
+    )
 
 
 def _known(table: Mapping[str, Any], known: Any, place: str) -> None:

@@ -29,12 +29,95 @@ def data(environ: Mapping[str, str] = os.environ) -> str:
     return home(environ) or _platform(environ, "XDG_DATA_HOME", ".local/share")
 
 
-def accounts(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the folder of the file store: `LOOPBACK_AUTH_STORE=file:/folder`, else `accounts` in the data folder."""
+def store_address(environ: Mapping[str, str] = os.environ) -> str:
+    """Return what `LOOPBACK_AUTH_STORE` says, else `store` in `config.toml`; "file:" where neither says anything.
+
+    A relative folder in the configuration is below the folder of that. Raises OSError, ValueError: it cannot be read.
+    """
     chosen = environ.get("LOOPBACK_AUTH_STORE", "")
-    if chosen.startswith("file:") and chosen != "file:":
-        return os.path.abspath(os.path.expanduser(chosen[5:]))
-    return os.path.join(data(environ), "accounts")
+    if chosen:
+        return chosen
+    folder = configuration(environ)
+    try:
+        with open(os.path.join(folder, "config.toml"), "rb", opener=_without_waiting) as file:
+            text = file.read(1 << 20)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return "file:"
+    address = _store_line(text)
+    if address.startswith("file:") and address != "file:":
+        return "file:" + os.path.join(folder, os.path.expanduser(address[5:]))
+    return address or "file:"
+
+
+def accounts(environ: Mapping[str, str] = os.environ) -> str:
+    """Return the folder where `token` looks first. Raises what `store_address` raises."""
+    return folder_of(store_address(environ), environ)
+
+
+def folder_of(address: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return this computer's folder of a store: all of it, or what it keeps here beside what it keeps elsewhere.
+
+    A folder for each store, so that what one has left here is never taken for another's.
+    """
+    kind, _, rest = address.partition(":")
+    if kind == "file":
+        return os.path.abspath(os.path.expanduser(rest)) if rest else os.path.join(data(environ), "accounts")
+    return os.path.join(data(environ), "stores", _as_name(without_password(address)))
+
+
+def without_password(address: str) -> str:
+    """Return the address of a store without what opens it, for people and for names of folders."""
+    scheme, slashes, rest = address.partition("://")
+    authority, slash, place = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    path, question, query = place.partition("?")
+    shown = "&".join(one for one in query.split("&") if "password" not in one.partition("=")[0].lower())
+    return scheme + slashes + user.partition(":")[0] + at + host + slash + path + (question if shown else "") + shown
+
+
+def _as_name(text: str) -> str:
+    """Return a name of a file for each text: letters, digits, dots and dashes as they are, the rest as `=xx`."""
+    name = "".join(one if one.isascii() and (one.isalnum() or one in ".-") else f"={ord(one):02x}" for one in text)
+    if len(name) <= _LONGEST_NAME:
+        return name
+    import hashlib  # 3 ms, which few need to wait for
+
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+_LONGEST_NAME = 200
+
+
+def _store_line(text: bytes) -> str:
+    """Return `store` at the top of a `config.toml`, "" where there is none. TOML is read where it has to be: 5 ms."""
+    top = (b"\n" + text).partition(b"\n[")[0]
+    values = [line.partition(b"=")[2] for line in top.splitlines() if _key(line) == b"store"]
+    if not values:
+        return ""
+    value = values[0].strip()
+    plain = value[1:-1]
+    if (
+        len(values) == 1
+        and len(value) > 2
+        and value[:1] == value[-1:] == b'"'
+        and not any(mark in plain for mark in (b'"', b"\\"))
+        and not any(mark in top for mark in (b'"""', b"'''"))
+    ):
+        return plain.decode()
+    import tomllib
+
+    found = tomllib.loads(text.decode()).get("store", "")
+    if not isinstance(found, str):
+        raise ValueError("store is not text")  # noqa: TRY004 (as what TOML itself raises)
+    return found
+
+
+def _key(line: bytes) -> bytes:
+    return line.partition(b"=")[0].strip().strip(b"\"'")
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO in its place must not hold us
 
 
 def _platform(environ: Mapping[str, str], variable: str, usual: str) -> str:

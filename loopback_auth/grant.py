@@ -9,7 +9,8 @@ from typing import Any
 from loopback_auth import clock
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.token import tokens_in
-from loopback_auth.store.base import Intent, SecretReference, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Intent, SecretReference
 from loopback_auth.store.record import parse_registration
 
 
@@ -49,7 +50,7 @@ def grant_of(name: str, intent: Intent | None) -> Grant | None:
         return None
 
 
-def to_adopt(store: Store, name: str) -> bool:
+def to_adopt(store: Accounts, name: str) -> bool:
     """Whether a login that has ended left tokens behind."""
     for left in store.login_journals(name):
         with left as journal:

@@ -28,7 +28,8 @@ from loopback_auth.redirect.browser import open_browser
 from loopback_auth.redirect.server import LoopbackServer
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked, spend
-from loopback_auth.store.base import Account, Journal, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Journal
 
 CODE_LIFETIME = 30.0
 """Seconds a code lives, where the server does not say."""
@@ -37,7 +38,7 @@ CODE_LIFETIME = 30.0
 async def login(
     grant: Grant,
     *,
-    store: Store,
+    store: Accounts,
     client_secret: Secret | None,
     tls: ssl.SSLContext | None = None,
     timeout: float = DEFAULT_TIMEOUT,
@@ -104,7 +105,7 @@ async def authorization_code_grant(
     browser: Callable[[str], subprocess.Popen[bytes] | str | None],
     *,
     redirect_uri: RedirectURI,
-    store: Store,
+    store: Accounts,
     client_secret: Secret | None,
     timeout: float,
     login_hint: str | None = None,
@@ -162,7 +163,7 @@ async def redeem(
     token_endpoint: TokenEndpoint,
     journal: Journal,
     *,
-    store: Store,
+    store: Accounts,
     tell: Callable[[Progress], None],
     now: Callable[[], clock.Moment] = clock.now,
     caught_at: float | None = None,
@@ -201,7 +202,7 @@ async def redeem(
         raise
 
 
-async def _stored(account: Account, store: Store, journal: Journal) -> Account:
+async def _stored(account: Account, store: Accounts, journal: Journal) -> Account:
     """Make the account durable, over whatever a refresh has brought meanwhile. Raises TokensNotStored."""
     try:
         async with locked(store, account.name):
@@ -220,7 +221,7 @@ async def _stored(account: Account, store: Store, journal: Journal) -> Account:
         ) from error
 
 
-async def name_company(account: Account, store: Store, tell: Callable[[Progress], None]) -> Account:
+async def name_company(account: Account, store: Accounts, tell: Callable[[Progress], None]) -> Account:
     """Ask whose data the access token opens, if that is not known yet, and keep the answer beside the tokens."""
     named = await with_company(account, tell)
     if named.company != account.company:
@@ -228,5 +229,5 @@ async def name_company(account: Account, store: Store, tell: Callable[[Progress]
             async with locked(store, account.name):
                 stored = store.load(account.name)
                 if stored is not None and stored.generation == account.generation:  # no newer tokens stand there by now
-                    store.save(named)
+                    store.save(named, replaces=named.generation)
     return named

@@ -16,7 +16,8 @@ from loopback_auth.grant import to_adopt
 from loopback_auth.renewal import Renewal, load
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked
-from loopback_auth.store.base import Account, Lock, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Lock
 from loopback_auth.text import printable
 from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY, seconds_left, usable
 
@@ -31,7 +32,7 @@ class TokenSource:
     def __init__(
         self,
         name: str,
-        store: Store,
+        store: Accounts,
         *,
         client_secret: Callable[[Account], Secret | None],
         min_validity: float = MIN_VALIDITY,
@@ -92,7 +93,7 @@ class TokenSource:
         """Take a copied account for this machine's own: a person has said that it is used nowhere else."""
         async with locked(self._store, self._name):
             account = replace(load(self._store, self._name), machine=machine.identity(), stored_as=None)
-            self._store.save(account)
+            self._store.save(account, replaces=account.generation)
             return account
 
     async def _account(

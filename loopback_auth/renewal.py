@@ -36,7 +36,8 @@ from loopback_auth.oauth.token import TokenSet, build_refresh_request, tokens_in
 from loopback_auth.secret import Secret
 from loopback_auth.spend import locked, spend
 from loopback_auth.standing import is_copy, trouble_of
-from loopback_auth.store.base import Account, Intent, Journal, Lock, Store, Trouble
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Intent, Journal, Lock, Trouble
 from loopback_auth.text import printable
 
 OVERTAKEN_PAUSE = 0.05
@@ -57,7 +58,7 @@ RETRY_AFTER_LIMIT = 900.0
 class Renewal:
     """What is to be renewed, and when it need not be any more."""
 
-    store: Store
+    store: Accounts
     name: str
     client_secret: Callable[[Account], Secret | None]
     will_do: Callable[[Account], bool]
@@ -256,12 +257,10 @@ class Renewal:
     async def _commit(self, account: Account, tokens: TokenSet, received: clock.Moment) -> Account:
         """Make the new tokens durable, unless newer ones stand there. Raises TokensNotStored."""
         renewed = renewed_by(account, tokens, received)
-        with contextlib.suppress(StoreError):  # what cannot be looked at may still be written
-            stored = load(self.store, self.name)
-            if stored.generation != account.generation:  # nobody may write but us; if somebody did, newer tokens stay
-                return stored
         try:
-            self.store.save(renewed)
+            self.store.save(renewed, replaces=account.generation)
+        except Overtaken:  # nobody may write but us; if somebody did, newer tokens stay
+            return load(self.store, self.name)
         except StoreError as error:
             raise TokensNotStored(
                 f"new tokens of account {account.name} came, and {error}",
@@ -322,7 +321,7 @@ def renewed_by(account: Account, tokens: TokenSet, received: clock.Moment) -> Ac
     return replace(renewed, tokens=in_hand, received=account.received, received_by=account.received_by)
 
 
-def load(store: Store, name: str) -> Account:
+def load(store: Accounts, name: str) -> Account:
     """Return the account. Raises LoginRequired where there is none, StoreError."""
     account = store.load(name)
     if account is None:

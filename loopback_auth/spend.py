@@ -14,8 +14,12 @@ from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
 from loopback_auth.errors import StoreBusy, StoreNotWritable, TokenEndpointError, TokenEndpointUnreachable
 from loopback_auth.oauth.token import TokenRequest, TokenSet, parse_token_response
-from loopback_auth.store.base import Account, Journal, Lock, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Journal, Lock
 from loopback_auth.usable import LOCK_TIMEOUT
+
+LOOK = 0.1
+"""Seconds between two looks at whether another process is done, at most."""
 
 
 async def spend(
@@ -63,7 +67,7 @@ async def spend(
 
 @asynccontextmanager
 async def locked(
-    store: Store, name: str, timeout: float = LOCK_TIMEOUT, lock: AbstractContextManager[Lock] | None = None
+    store: Accounts, name: str, timeout: float = LOCK_TIMEOUT, lock: AbstractContextManager[Lock] | None = None
 ) -> AsyncIterator[Journal]:
     """Hold the account's lock, and the journal of its refreshes, opened.
 
@@ -79,7 +83,23 @@ async def locked(
                     f"another process is working on account {name} and does not finish",
                     hint="nothing was spent; try again, or look for a loopback-auth process that hangs",
                 )
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 0.1)
+            await _news(journal.news, pause)
+            pause = min(pause * 2, LOOK)
         journal.tidy()
         yield journal
+
+
+async def _news(descriptor: int | None, seconds: float) -> None:
+    """Wait until the descriptor can be read, where there is one, `seconds` at most."""
+    loop, news = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        if descriptor is not None:
+            loop.add_reader(descriptor, news.set)
+    except NotImplementedError:  # Windows
+        descriptor = None
+    try:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(news.wait(), seconds)
+    finally:
+        if descriptor is not None:
+            loop.remove_reader(descriptor)

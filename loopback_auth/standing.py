@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from loopback_auth import clock, machine
 from loopback_auth.oauth.token import tokens_in
-from loopback_auth.store.base import Account, Store, Trouble
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Trouble
 from loopback_auth.usable import seconds_left
 
 DAY = 86400
@@ -22,7 +23,7 @@ class Standing:
     """What went wrong with the tokens in hand, if anything did."""
 
 
-def standing_of(account: Account, store: Store, now: clock.Moment) -> Standing:
+def standing_of(account: Account, store: Accounts, now: clock.Moment) -> Standing:
     """Return how an account stands. Raises StoreError."""
     trouble = trouble_of(account, store)
     state, why = "ok", None
@@ -43,7 +44,7 @@ def is_copy(account: Account) -> bool:
     return account.stored_as is not None or (None not in (account.machine, here) and account.machine != here)
 
 
-def trouble_of(account: Account, store: Store) -> Trouble | None:
+def trouble_of(account: Account, store: Accounts) -> Trouble | None:
     """Return what went wrong with the tokens in hand."""
     trouble = store.trouble(account.name)
     return trouble if trouble is not None and (trouble.generation, trouble.digest) == account.spends else None
@@ -64,7 +65,7 @@ def _is_spent(account: Account, now: clock.Moment) -> bool:
     return gone and left is not None and left <= 0
 
 
-def _is_in_doubt(account: Account, store: Store) -> bool:
+def _is_in_doubt(account: Account, store: Accounts) -> bool:
     """Whether the refresh token was sent, by a process that has ended, and no answer is there."""
     with store.journal(account.name) as journal:
         if not journal.try_open() or (intent := journal.intent) is None:

@@ -24,7 +24,8 @@ from loopback_auth.redirect.paste import parse_pasted
 from loopback_auth.redirect.sockets import listen
 from loopback_auth.secret import Secret
 from loopback_auth.store import pending
-from loopback_auth.store.base import Account, SecretReference, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, SecretReference
 
 
 def start(
@@ -32,7 +33,7 @@ def start(
     registration: ClientRegistration,
     *,
     accounts_folder: str,
-    store: Store,
+    store: Accounts,
     secret_reference: SecretReference | None,
     timeout: float,
     random: Callable[[], str] = lambda: secrets.token_urlsafe(32),
@@ -70,7 +71,7 @@ async def finish(
     pasted: str,
     *,
     accounts_folder: str,
-    store: Store,
+    store: Accounts,
     client_secret: Callable[[pending.PendingLogin], Secret | None],
     expected_company: str | None = None,
     force: bool = False,

@@ -13,7 +13,7 @@ import tomlkit
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loopback_auth import config, config_file, folders
+from loopback_auth import config, config_file, folders, stores
 from loopback_auth.config import Wanted
 from loopback_auth.config_file import Client, Configuration, ExpectedAccount
 from loopback_auth.errors import ConfigurationError, RegistrationIncomplete, StoreUnsafe
@@ -86,15 +86,15 @@ def test_where_things_are(environ: dict[str, str], configuration: str, data: str
 
 def test_the_store_is_where_it_is_said_to_be() -> None:
     """`file:` and a folder, or the usual one."""
-    assert config.open_store({"LOOPBACK_AUTH_STORE": "file:/s"}).address == "file:/s"
-    assert config.open_store({"LOOPBACK_AUTH_HOME": "/h"}).address == "file:/h/accounts"
+    assert stores.open_store({"LOOPBACK_AUTH_STORE": "file:/s"}).address == "file:/s"
+    assert stores.open_store({"LOOPBACK_AUTH_HOME": "/h"}).address == "file:/h/accounts"
 
 
 @pytest.mark.parametrize("chosen", ["nonsense", "s3://bucket", "/just/a/path", "FILE:/s"])
 def test_a_store_of_an_unknown_kind(chosen: str) -> None:
     """Any other store is refused, never silently replaced by a file; what may be a password is not shown."""
     with pytest.raises(ConfigurationError, match="there is no store of the kind"):
-        config.open_store({"LOOPBACK_AUTH_STORE": chosen})
+        stores.open_store({"LOOPBACK_AUTH_STORE": chosen})
 
 
 # --- config.toml ---
@@ -200,7 +200,7 @@ def test_a_store_on_a_network_is_for_the_config_to_allow(
     monkeypatch.setattr(journal, "network_file_system", lambda *_: "nfs")  # a mount that no test can make
     if content is not None:
         write(home, content)
-    with config.open_store(environ).journal("default") as one:
+    with stores.open_store(environ).journal("default") as one:
         if allowed:
             one.prove()
         else:
@@ -209,9 +209,9 @@ def test_a_store_on_a_network_is_for_the_config_to_allow(
 
 
 def test_a_config_that_cannot_be_read_keeps_nobody_from_the_store(home: Path, environ: dict[str, str]) -> None:
-    """Who has no right to the config, or has a folder there, still opens the store."""
+    """Who has a folder in its place still opens the store; one that could name another store must be read."""
     (home / "config.toml").mkdir()
-    assert config.open_store(environ).names() == []
+    assert stores.open_store(environ).names() == []
 
 
 def test_whether_a_store_on_a_network_is_allowed(home: Path, environ: dict[str, str]) -> None:
@@ -330,7 +330,7 @@ def test_a_secret_that_others_can_read(home: Path, environ: dict[str, str], mode
     path = write(home, "[clients.a]\nclient_secret = 's3kr1t-literal'\n", mode)
     before = path.stat()
     error = refused(environ)
-    assert str(error) == f"{path} holds a client secret and can be read by other users"
+    assert str(error) == f"{path} holds a secret and can be read by other users"
     assert error.hint == (
         f"chmod 600 {path}",
         'or keep the secret elsewhere: client_secret = { file = "…" }',

@@ -23,6 +23,7 @@ from loopback_auth.oauth.servers import presets
 from loopback_auth.oauth.token import TokenSet
 from loopback_auth.secret import Secret
 from loopback_auth.standing import Standing
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 
@@ -169,7 +170,9 @@ def test_the_json_in_the_readme_is_the_real_one(tmp_path: Path) -> None:
         refresh_token_at=0.0,
         received=clock.now(),
     )
-    printed = json.loads(json.dumps(describe(account, Standing(state="ok"), FileStore(str(tmp_path)), clock.now())))
+    printed = json.loads(
+        json.dumps(describe(account, Standing(state="ok"), Accounts(FileStore(str(tmp_path))), clock.now()))
+    )
     assert documented == set(printed)
 
 

@@ -31,6 +31,7 @@ from loopback_auth.errors import (
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.refresh import TokenSource
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account, Intent
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import Head
@@ -152,12 +153,12 @@ def test_an_account_is_judged_as_its_first_line() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(str(tmp_path / "home" / "accounts"))
+def store(tmp_path: Path) -> Accounts:
+    return Accounts(FileStore(str(tmp_path / "home" / "accounts")))
 
 
 @pytest.fixture
-def folder(store: FileStore) -> str:
+def folder(store: Accounts) -> str:
     return store.address.removeprefix("file:")
 
 
@@ -177,7 +178,7 @@ def expired(**changes: Any) -> Account:
     return account(**{"received": ago(7200), "refresh_token_at": ago(7200).unix, **changes})
 
 
-def test_usable_now_reads_two_lines(store: FileStore, folder: str) -> None:
+def test_usable_now_reads_two_lines(store: Accounts, folder: str) -> None:
     """A good token is returned, an expired one is not."""
     store.save(fresh())
     assert usable_now(folder, "default") == ACCESS
@@ -187,7 +188,7 @@ def test_usable_now_reads_two_lines(store: FileStore, folder: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["absent", "no name", "damaged", "not a number", "unsafe", "folder", "odd", "mac"])
-def test_usable_now_leaves_the_rest_to_the_full_path(store: FileStore, folder: str, what: str) -> None:
+def test_usable_now_leaves_the_rest_to_the_full_path(store: Accounts, folder: str, what: str) -> None:
     """Absent, damaged, unsafe, not printable, not Bearer: no token and no exception."""
     store.save(fresh())
     tokens = Path(folder, "default", "tokens")
@@ -212,7 +213,7 @@ def test_usable_now_leaves_the_rest_to_the_full_path(store: FileStore, folder: s
     assert usable_now(folder, "../default" if what == "no name" else "default") is None
 
 
-def test_usable_now_imports_nothing_heavy(store: FileStore, folder: str) -> None:
+def test_usable_now_imports_nothing_heavy(store: Accounts, folder: str) -> None:
     """The way of most calls of `token` loads neither asyncio nor click, json, aiohttp, authlib nor dataclasses."""
     store.save(fresh())
     program = (
@@ -250,21 +251,21 @@ def at(url: str) -> ClientRegistration:
     return replace(REGISTRATION, server=replace(REGISTRATION.server, token_endpoint=url))
 
 
-def stored_bytes(store: FileStore) -> bytes:
+def stored_bytes(store: Accounts) -> bytes:
     return Path(store.address.removeprefix("file:"), "default", "tokens").read_bytes()
 
 
-def source(store: FileStore, **settings: Any) -> TokenSource:
+def source(store: Accounts, **settings: Any) -> TokenSource:
     return TokenSource("default", store, **{"client_secret": lambda _account: Secret("s3kr1t-client"), **settings})
 
 
-def loaded(store: FileStore) -> Account:
+def loaded(store: Accounts) -> Account:
     found = store.load("default")
     assert found is not None
     return found
 
 
-async def test_a_good_token_needs_nobody(store: FileStore) -> None:
+async def test_a_good_token_needs_nobody(store: Accounts) -> None:
     """No lock, no network, no client secret: the stored token is the answer, and nothing is written."""
 
     def never(_account: Account) -> Secret:
@@ -277,7 +278,7 @@ async def test_a_good_token_needs_nobody(store: FileStore) -> None:
         assert (await source(store, client_secret=never).refresh()).generation == 1
 
 
-async def test_an_expired_token_is_refreshed(store: FileStore, server: TokenServer) -> None:
+async def test_an_expired_token_is_refreshed(store: Accounts, server: TokenServer) -> None:
     """One spend, and the whole new token set is durable: generation, age, who got it, and the rotated refresh token."""
     before = expired(registration=at(server.url), scope="a b", company={"id": "1", "name": "A"})
     store.save(before)
@@ -300,7 +301,7 @@ async def test_an_expired_token_is_refreshed(store: FileStore, server: TokenServ
     assert server.presented == {REFRESH: 1}
 
 
-async def test_without_a_new_refresh_token_the_old_one_stays(store: FileStore, server: TokenServer) -> None:
+async def test_without_a_new_refresh_token_the_old_one_stays(store: Accounts, server: TokenServer) -> None:
     """RFC 6749 §6: an answer without refresh_token leaves the old one, and its age."""
     server.rotates = False
     before = expired(registration=at(server.url))
@@ -310,7 +311,7 @@ async def test_without_a_new_refresh_token_the_old_one_stays(store: FileStore, s
     assert loaded(store).refresh_token_at == before.refresh_token_at
 
 
-async def test_a_forced_refresh_spends_although_the_token_is_good(store: FileStore, server: TokenServer) -> None:
+async def test_a_forced_refresh_spends_although_the_token_is_good(store: Accounts, server: TokenServer) -> None:
     """With `force` each call spends once, without it none does."""
     store.save(fresh(registration=at(server.url)))
     assert (await source(store).refresh()).generation == 1
@@ -319,7 +320,7 @@ async def test_a_forced_refresh_spends_although_the_token_is_good(store: FileSto
     assert server.presented == {REFRESH: 1, "s3kr1t-refresh-1": 1}
 
 
-async def test_callers_of_one_process_share_a_refresh(store: FileStore, server: TokenServer) -> None:
+async def test_callers_of_one_process_share_a_refresh(store: Accounts, server: TokenServer) -> None:
     """Twenty tasks at once: one spend, one token."""
     server.delay = 0.05
     store.save(expired(registration=at(server.url)))
@@ -329,7 +330,7 @@ async def test_callers_of_one_process_share_a_refresh(store: FileStore, server: 
     assert server.presented == {REFRESH: 1}
 
 
-async def test_ten_processes_spend_once(store: FileStore, server: TokenServer, tmp_path: Path) -> None:
+async def test_ten_processes_spend_once(store: Accounts, server: TokenServer, tmp_path: Path) -> None:
     """Ten processes on an expired token: one spend at the server, and all print the same token."""
     server.delay = 0.3
     store.save(expired(registration=at(server.url)))
@@ -351,7 +352,7 @@ async def test_ten_processes_spend_once(store: FileStore, server: TokenServer, t
     assert loaded(store).generation == 2
 
 
-async def test_a_waiter_takes_what_another_process_got(store: FileStore, server: TokenServer) -> None:
+async def test_a_waiter_takes_what_another_process_got(store: Accounts, server: TokenServer) -> None:
     """Who had to wait for the lock looks again, and finds a newer token instead of spending."""
     store.save(expired(registration=at(server.url)))
     with store.lock("default") as lock:
@@ -366,7 +367,7 @@ async def test_a_waiter_takes_what_another_process_got(store: FileStore, server:
     assert server.presented == {}
 
 
-async def test_a_rejected_token_is_replaced(store: FileStore, server: TokenServer) -> None:
+async def test_a_rejected_token_is_replaced(store: Accounts, server: TokenServer) -> None:
     """A caller that got a 401 for this very token gets another; who names an older one gets the one in hand."""
     store.save(fresh(registration=at(server.url)))
     assert await source(store).token(rejected=Secret("s3kr1t-older")) == Secret(ACCESS)
@@ -375,14 +376,14 @@ async def test_a_rejected_token_is_replaced(store: FileStore, server: TokenServe
     assert server.presented == {REFRESH: 1}
 
 
-async def test_a_rejected_token_is_not_handed_out_again(store: FileStore) -> None:
+async def test_a_rejected_token_is_not_handed_out_again(store: Accounts) -> None:
     """A rejected token is no better than none: a server that cannot be reached is an error then."""
     store.save(fresh(registration=at(f"http://127.0.0.1:{free_port()}/token")))
     with pytest.raises(TokenEndpointUnreachable):
         await source(store).token(rejected=Secret(ACCESS))
 
 
-async def test_a_lifetime_of_0_is_one_refresh_per_30_seconds(store: FileStore, server: TokenServer) -> None:
+async def test_a_lifetime_of_0_is_one_refresh_per_30_seconds(store: Accounts, server: TokenServer) -> None:
     """A server that says expires_in 0: asked five times in a row, one spend; and half a minute later, another."""
     server.lifetime = 0
     store.save(expired(registration=at(server.url)))
@@ -394,7 +395,7 @@ async def test_a_lifetime_of_0_is_one_refresh_per_30_seconds(store: FileStore, s
 
 
 @pytest.mark.parametrize("lifetime", [None, "soon", -5, 1e300])
-async def test_an_odd_lifetime_is_no_storm_either(store: FileStore, server: TokenServer, lifetime: object) -> None:
+async def test_an_odd_lifetime_is_no_storm_either(store: Accounts, server: TokenServer, lifetime: object) -> None:
     """Whatever the server says of its token's life, three calls are one spend."""
     server.lifetime = lifetime
     store.save(expired(registration=at(server.url)))
@@ -406,7 +407,7 @@ async def test_an_odd_lifetime_is_no_storm_either(store: FileStore, server: Toke
 # --- what goes wrong ---
 
 
-async def test_no_account(store: FileStore) -> None:
+async def test_no_account(store: Accounts) -> None:
     """Nothing stored: a person must log in, and is told how."""
     for call in (source(store).token, source(store).refresh):
         with pytest.raises(LoginRequired) as caught:
@@ -416,7 +417,7 @@ async def test_no_account(store: FileStore) -> None:
         assert caught.value.exit_status == 4
 
 
-async def test_no_refresh_token(store: FileStore, server: TokenServer) -> None:
+async def test_no_refresh_token(store: Accounts, server: TokenServer) -> None:
     """Expired, and the server never gave a refresh token: a person must log in."""
     store.save(expired(registration=at(server.url), refresh_token=None))
     with pytest.raises(LoginRequired, match="has expired, and the server gave no refresh token"):
@@ -424,7 +425,7 @@ async def test_no_refresh_token(store: FileStore, server: TokenServer) -> None:
     assert server.presented == {}
 
 
-async def test_a_refused_refresh_token_stays_on_disk(store: FileStore, server: TokenServer) -> None:
+async def test_a_refused_refresh_token_stays_on_disk(store: Accounts, server: TokenServer) -> None:
     """invalid_grant: a person must log in, and the account is byte for byte as it was."""
     server.refuses = "invalid_grant"
     store.save(expired(registration=at(server.url)))
@@ -437,7 +438,7 @@ async def test_a_refused_refresh_token_stays_on_disk(store: FileStore, server: T
     assert server.presented == {REFRESH: 1}
 
 
-async def test_a_refused_client_spends_nothing(store: FileStore, server: TokenServer) -> None:
+async def test_a_refused_client_spends_nothing(store: Accounts, server: TokenServer) -> None:
     """invalid_client: exit status 3, the account as it was, and the next call may send again."""
     server.refuses = "invalid_client"
     store.save(expired(registration=at(server.url)))
@@ -448,7 +449,7 @@ async def test_a_refused_client_spends_nothing(store: FileStore, server: TokenSe
     assert await source(store).token() == Secret("s3kr1t-access-2")
 
 
-async def test_a_missing_client_secret_is_told_before_anything_is_sent(store: FileStore, server: TokenServer) -> None:
+async def test_a_missing_client_secret_is_told_before_anything_is_sent(store: Accounts, server: TokenServer) -> None:
     """A secret that cannot be fetched is a configuration error; the refresh token stays unspent."""
 
     def gone(_account: Account) -> Secret:
@@ -472,7 +473,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("response", ["refused", "429", "503", "500", "html", "invalid_grant"])
-async def test_a_failed_refresh_with_a_token_in_hand_is_a_warning(store: FileStore, response: str) -> None:
+async def test_a_failed_refresh_with_a_token_in_hand_is_a_warning(store: Accounts, response: str) -> None:
     """While the access token is good, a refresh that fails for any reason costs a warning, nothing more."""
     answers = {
         "429": (http(b"", "429 Slow down"), ServerUnavailable),
@@ -499,7 +500,7 @@ async def test_a_failed_refresh_with_a_token_in_hand_is_a_warning(store: FileSto
         assert len(warnings) == 1
 
 
-async def test_a_busy_account_sends_nothing(store: FileStore, server: TokenServer) -> None:
+async def test_a_busy_account_sends_nothing(store: Accounts, server: TokenServer) -> None:
     """While another process holds the lock nothing is sent, and who stops waiting has spent nothing."""
     store.save(expired(registration=at(server.url)))
     with store.lock("default") as lock:
@@ -510,7 +511,7 @@ async def test_a_busy_account_sends_nothing(store: FileStore, server: TokenServe
     assert await source(store).token() == Secret("s3kr1t-access-1")
 
 
-async def test_a_store_that_cannot_be_proven_spends_nothing(store: FileStore, folder: str, server: TokenServer) -> None:
+async def test_a_store_that_cannot_be_proven_spends_nothing(store: Accounts, folder: str, server: TokenServer) -> None:
     """The store is proven before the refresh token leaves."""
     store.save(expired(registration=at(server.url)))
     os.mkdir(os.path.join(folder, "default", f"probe.{os.getpid()}.{os.getpid()}.new"))
@@ -519,7 +520,7 @@ async def test_a_store_that_cannot_be_proven_spends_nothing(store: FileStore, fo
     assert server.presented == {}
 
 
-async def test_a_cancelled_caller_still_commits(store: FileStore, server: TokenServer) -> None:
+async def test_a_cancelled_caller_still_commits(store: Accounts, server: TokenServer) -> None:
     """Cancelled in mid-answer: the caller is free at once, others go on waiting, and the tokens are stored."""
     server.delay = 0.2
     store.save(expired(registration=at(server.url)))
@@ -536,7 +537,7 @@ async def test_a_cancelled_caller_still_commits(store: FileStore, server: TokenS
     assert server.presented == {REFRESH: 1}
 
 
-async def test_a_deadline_of_the_caller_still_commits(store: FileStore, server: TokenServer) -> None:
+async def test_a_deadline_of_the_caller_still_commits(store: Accounts, server: TokenServer) -> None:
     """A caller's deadline that is over while the answer is under way is a time-out, and the tokens are durable."""
     server.delay = 0.2
     store.save(expired(registration=at(server.url)))
@@ -556,7 +557,7 @@ async def test_a_deadline_of_the_caller_still_commits(store: FileStore, server: 
 
 
 @pytest.mark.parametrize("token_type", ["mac", "DPoP"])
-async def test_a_token_that_is_not_bearer_is_kept_and_not_handed_out(store: FileStore, token_type: str) -> None:
+async def test_a_token_that_is_not_bearer_is_kept_and_not_handed_out(store: Accounts, token_type: str) -> None:
     """A rotated refresh token is committed although the access token cannot be used."""
     body = json.dumps(
         {"access_token": "s3kr1t-new", "refresh_token": "s3kr1t-next", "token_type": token_type, "expires_in": 60}
@@ -568,7 +569,7 @@ async def test_a_token_that_is_not_bearer_is_kept_and_not_handed_out(store: File
     assert loaded(store).tokens.refresh_token == Secret("s3kr1t-next")
 
 
-async def test_what_an_older_generation_left_is_removed(store: FileStore, server: TokenServer) -> None:
+async def test_what_an_older_generation_left_is_removed(store: Accounts, server: TokenServer) -> None:
     """An intent about another token set, and its answer, have no say any more: they are removed, nothing is adopted."""
     store.save(expired(registration=at(server.url), generation=3))
     with store.journal("default") as journal:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from loopback_auth import machine
 from loopback_auth.clock import Moment
 from loopback_auth.standing import DAY, Standing, days_until_idle, is_copy, standing_of, trouble_of
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account, Intent, Trouble
 from loopback_auth.store.file import FileStore
 
@@ -30,7 +31,7 @@ def after(seconds: float) -> Moment:
     return Moment(RECEIVED.unix + seconds, RECEIVED.boot_id, RECEIVED.uptime + seconds)
 
 
-def stored(store: FileStore, *, idle_lifetime: int | None = IDLE, **changes: Any) -> Account:
+def stored(store: Accounts, *, idle_lifetime: int | None = IDLE, **changes: Any) -> Account:
     """Store an account of a server that forgets refresh tokens after so long, and return it as it is loaded."""
     server = replace(REGISTRATION.server, refresh_token_idle_lifetime=idle_lifetime)
     registration = replace(REGISTRATION, server=server)
@@ -40,7 +41,7 @@ def stored(store: FileStore, *, idle_lifetime: int | None = IDLE, **changes: Any
     return loaded
 
 
-def sent(store: FileStore, about: Account, answer: bytes = b"", **changes: Any) -> None:
+def sent(store: Accounts, about: Account, answer: bytes = b"", **changes: Any) -> None:
     """Leave what a process leaves that has sent the refresh token, and has ended."""
     intent = Intent(**{"generation": about.generation, "digest": about.digest, "armed": RECEIVED, **changes})
     with store.journal(about.name) as journal:
@@ -55,15 +56,15 @@ def trouble(about: Account, **changes: Any) -> Trouble:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(str(tmp_path / "accounts"))
+def store(tmp_path: Path) -> Accounts:
+    return Accounts(FileStore(str(tmp_path / "accounts")))
 
 
 # --- ok ---
 
 
 @pytest.mark.parametrize("age", [0, 3600, 29 * DAY])
-def test_an_account_is_ok(store: FileStore, tmp_path: Path, age: float) -> None:
+def test_an_account_is_ok(store: Accounts, tmp_path: Path, age: float) -> None:
     """With an access token that is good, or a refresh token that still is: nothing to explain, and nothing changed."""
     one = stored(store)
     before = (tmp_path / "accounts" / "default").stat().st_mtime_ns
@@ -71,7 +72,7 @@ def test_an_account_is_ok(store: FileStore, tmp_path: Path, age: float) -> None:
     assert (tmp_path / "accounts" / "default").stat().st_mtime_ns == before
 
 
-def test_a_failed_refresh_is_told_and_is_no_state(store: FileStore) -> None:
+def test_a_failed_refresh_is_told_and_is_no_state(store: Accounts) -> None:
     """A server that was away leaves the account ok; what went wrong is shown if it was with these very tokens."""
     one = stored(store)
     for noted, shown in (
@@ -88,7 +89,7 @@ def test_a_failed_refresh_is_told_and_is_no_state(store: FileStore) -> None:
 # --- login required ---
 
 
-def test_a_refused_refresh_token_needs_a_login(store: FileStore) -> None:
+def test_a_refused_refresh_token_needs_a_login(store: Accounts) -> None:
     """Once the server has refused it: in its words, and while the access token is good too."""
     one = stored(store)
     refused = trouble(one, message="the token endpoint refused (invalid_grant)", refused=True)
@@ -114,7 +115,7 @@ def test_a_refused_refresh_token_needs_a_login(store: FileStore) -> None:
     ],
 )
 def test_an_account_none_of_whose_tokens_can_work(
-    store: FileStore, changes: dict[str, Any], age: float, state: str
+    store: Accounts, changes: dict[str, Any], age: float, state: str
 ) -> None:
     """The access token is past its end, and there is no refresh token, or one that lay unused for too long."""
     found = standing_of(stored(store, **changes), store, after(age))
@@ -122,7 +123,7 @@ def test_an_account_none_of_whose_tokens_can_work(
 
 
 @pytest.mark.parametrize("of", ["another machine", "another name", "this machine", "a nameless machine"])
-def test_an_account_that_was_copied_here(store: FileStore, tmp_path: Path, of: str) -> None:
+def test_an_account_that_was_copied_here(store: Accounts, tmp_path: Path, of: str) -> None:
     """Its record was written by another machine or under another name; where nobody can say, it was not copied."""
     here = machine.identity()
     written_by = {"another machine": "0" * 32, "this machine": here, "another name": here}.get(of)
@@ -141,7 +142,7 @@ def test_an_account_that_was_copied_here(store: FileStore, tmp_path: Path, of: s
 # --- outcome unknown ---
 
 
-def test_a_refresh_token_that_was_sent_into_the_void(store: FileStore, tmp_path: Path) -> None:
+def test_a_refresh_token_that_was_sent_into_the_void(store: Accounts, tmp_path: Path) -> None:
     """No answer came, or none that holds tokens: unknown; looking changes nothing, however often."""
     for answer in (b"", b"<html>", b'{"error": "server_error"}', ANSWER[:20]):
         one = stored(store)
@@ -155,7 +156,7 @@ def test_a_refresh_token_that_was_sent_into_the_void(store: FileStore, tmp_path:
             journal.clear()
 
 
-def test_what_is_not_in_doubt(store: FileStore) -> None:
+def test_what_is_not_in_doubt(store: Accounts) -> None:
     """An answer that holds tokens, whole or with the refresh token in it, and an intent about other tokens: ok."""
     one = stored(store)
     for answer, changes in (
@@ -171,7 +172,7 @@ def test_what_is_not_in_doubt(store: FileStore) -> None:
             journal.clear()
 
 
-def test_a_refresh_under_way_is_not_in_doubt(store: FileStore) -> None:
+def test_a_refresh_under_way_is_not_in_doubt(store: Accounts) -> None:
     """While the process lives that has sent it, the answer may come: ok; once it has ended without one: unknown."""
     one = stored(store)
     with store.journal("default") as journal:
@@ -181,7 +182,7 @@ def test_a_refresh_under_way_is_not_in_doubt(store: FileStore) -> None:
     assert standing_of(one, store, after(0)).state == "outcome unknown"
 
 
-def test_what_is_certain_comes_before_what_is_not(store: FileStore) -> None:
+def test_what_is_certain_comes_before_what_is_not(store: Accounts) -> None:
     """Sent without an answer and refused, past its life or copied: a person must log in, and that is the state."""
     one = stored(store)
     sent(store, one)
@@ -195,13 +196,13 @@ def test_what_is_certain_comes_before_what_is_not(store: FileStore) -> None:
 
 
 @pytest.mark.parametrize(("age", "days"), [(0, 30), (DAY, 29), (29.5 * DAY, 0.5), (IDLE, 0), (31 * DAY, -1)])
-def test_days_until_a_refresh_token_is_forgotten(store: FileStore, age: float, days: float) -> None:
+def test_days_until_a_refresh_token_is_forgotten(store: Accounts, age: float, days: float) -> None:
     """Counted from when that refresh token came, not from when the access token did; below 0 when it is past."""
     one = stored(store, received=after(1000 * DAY), refresh_token_at=RECEIVED.unix)
     assert days_until_idle(one, after(age)) == pytest.approx(days)
 
 
-def test_days_that_nobody_knows(store: FileStore) -> None:
+def test_days_that_nobody_knows(store: Accounts) -> None:
     """A server that says nothing of it, and an account without a refresh token: none."""
     assert days_until_idle(stored(store, idle_lifetime=None), after(0)) is None
     assert days_until_idle(stored(store, refresh_token=None), after(0)) is None
@@ -212,7 +213,7 @@ def test_days_agree_with_the_state(
     tmp_path_factory: pytest.TempPathFactory, age: float, lifetime: int | None, idle_lifetime: int | None
 ) -> None:
     """Whatever the figures: one of three states, said why unless it is ok, and `ok` while the days are not over."""
-    store = FileStore(str(tmp_path_factory.getbasetemp() / "any" / "accounts"))
+    store = Accounts(FileStore(str(tmp_path_factory.getbasetemp() / "any" / "accounts")))
     one = stored(store, idle_lifetime=idle_lifetime, expires_in=lifetime)
     found, days = standing_of(one, store, after(age)), days_until_idle(one, after(age))
     assert found.state in {"ok", "login required"}

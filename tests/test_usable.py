@@ -18,6 +18,7 @@ import loopback_auth
 from loopback_auth import clock, usable
 from loopback_auth.clock import Moment
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.lock import FileLock
@@ -60,8 +61,8 @@ Waiting = subprocess.Popen[bytes]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FileStore:
-    return FileStore(str(tmp_path / "accounts"))
+def store(tmp_path: Path) -> Accounts:
+    return Accounts(FileStore(str(tmp_path / "accounts")))
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def held(found: object) -> bool:
         return found.is_held
 
 
-def can_lock(store: FileStore) -> bool:
+def can_lock(store: Accounts) -> bool:
     with store.lock("default") as lock:
         return lock.try_acquire()
 
@@ -107,14 +108,14 @@ def line(process: Waiting) -> str:
     return process.stdout.readline().decode().strip()
 
 
-def test_a_good_token_is_the_answer(store: FileStore, folder: str) -> None:
+def test_a_good_token_is_the_answer(store: Accounts, folder: str) -> None:
     """Nobody refreshes, and the token is good by now: returned, and the lock is free again."""
     store.save(good())
     assert usable_soon(folder, "default") == ACCESS
     assert can_lock(store)
 
 
-def test_the_lock_of_an_expired_token_is_free(store: FileStore, folder: str) -> None:
+def test_the_lock_of_an_expired_token_is_free(store: Accounts, folder: str) -> None:
     """Nobody refreshes: the lock is returned, held, and it is for the caller to refresh."""
     store.save(expired())
     begun = time.monotonic()
@@ -125,7 +126,7 @@ def test_the_lock_of_an_expired_token_is_free(store: FileStore, folder: str) -> 
     assert can_lock(store)
 
 
-def test_the_token_that_another_process_stores(store: FileStore, folder: str) -> None:
+def test_the_token_that_another_process_stores(store: Accounts, folder: str) -> None:
     """While one holds the lock and refreshes, another waits, and gets what it stores: before the lock is free, too."""
     store.save(expired())
     with store.lock("default") as lock, waiting(folder) as process:
@@ -136,7 +137,7 @@ def test_the_token_that_another_process_stores(store: FileStore, folder: str) ->
 
 
 def test_the_token_is_looked_for_once_the_lock_is_taken(
-    store: FileStore, folder: str, monkeypatch: pytest.MonkeyPatch
+    store: Accounts, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process stores its token and lets go at the last moment before: nobody refreshes a second time."""
     store.save(expired())
@@ -150,7 +151,7 @@ def test_the_token_is_looked_for_once_the_lock_is_taken(
     assert usable_soon(folder, "default") == "s3kr1t-of-another"
 
 
-def test_the_lock_of_a_process_that_was_killed(store: FileStore, folder: str) -> None:
+def test_the_lock_of_a_process_that_was_killed(store: Accounts, folder: str) -> None:
     """The holder dies without a token: one of those who wait gets the lock, and only one."""
     store.save(expired())
     command = [sys.executable, "-c", HOLDING, f"{folder}/default/lock"]
@@ -162,7 +163,7 @@ def test_the_lock_of_a_process_that_was_killed(store: FileStore, folder: str) ->
             assert line(process) == "True"
 
 
-def test_the_wait_has_an_end(store: FileStore, folder: str) -> None:
+def test_the_wait_has_an_end(store: Accounts, folder: str) -> None:
     """After the time given: the lock, not held, and the holder keeps it."""
     store.save(expired())
     with store.lock("default") as lock:
@@ -174,7 +175,7 @@ def test_the_wait_has_an_end(store: FileStore, folder: str) -> None:
         assert not can_lock(store)
 
 
-def test_a_token_of_the_last_moment(store: FileStore, folder: str) -> None:
+def test_a_token_of_the_last_moment(store: Accounts, folder: str) -> None:
     """Somebody holds the lock although the token is good, and there is no time to wait: the token."""
     store.save(good())
     with store.lock("default") as lock:
@@ -183,7 +184,7 @@ def test_a_token_of_the_last_moment(store: FileStore, folder: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["absent", "no name", "damaged", "unsafe", "folder"])
-def test_where_there_is_nothing_to_wait_for(store: FileStore, tmp_path: Path, what: str) -> None:
+def test_where_there_is_nothing_to_wait_for(store: Accounts, tmp_path: Path, what: str) -> None:
     """No account, no name, no file of ours: neither token nor lock, no exception, and nothing is made."""
     folder, tokens = tmp_path / "accounts", tmp_path / "accounts" / "default" / "tokens"
     if what != "absent":
@@ -204,7 +205,7 @@ def test_where_there_is_nothing_to_wait_for(store: FileStore, tmp_path: Path, wh
 
 
 @pytest.mark.parametrize("what", ["lock", "folder"])
-def test_what_is_unsafe_is_for_the_full_path_to_tell(store: FileStore, tmp_path: Path, what: str) -> None:
+def test_what_is_unsafe_is_for_the_full_path_to_tell(store: Accounts, tmp_path: Path, what: str) -> None:
     """A lock that is a link, or a folder that others can enter: neither token nor lock, and no exception."""
     store.save(expired())
     if what == "lock":
@@ -215,7 +216,7 @@ def test_what_is_unsafe_is_for_the_full_path_to_tell(store: FileStore, tmp_path:
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_fault_of_ours_is_not_hidden(store: FileStore, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_ours_is_not_hidden(store: Accounts, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no error of the store is not taken for one: it is raised."""
     store.save(good())
     monkeypatch.setattr(usable, "head", lambda _content: 1 / 0)
@@ -223,10 +224,10 @@ def test_a_fault_of_ours_is_not_hidden(store: FileStore, folder: str, monkeypatc
         usable_soon(folder, "default")
 
 
-def test_an_account_that_goes_away_meanwhile(store: FileStore, folder: str) -> None:
+def test_an_account_that_goes_away_meanwhile(store: Accounts, folder: str) -> None:
     """Logged out while another waits: the lock, and the full path finds that nothing is there."""
     store.save(expired())
-    with store.lock("default") as lock, waiting(folder) as process:
+    with FileStore(folder).lock("default") as lock, waiting(folder) as process:
         assert lock.try_acquire()
         assert line(process)
         store.remove("default")
@@ -234,7 +235,7 @@ def test_an_account_that_goes_away_meanwhile(store: FileStore, folder: str) -> N
         assert line(process) == "True"
 
 
-def test_who_waits_imports_nothing_heavy(store: FileStore, folder: str) -> None:
+def test_who_waits_imports_nothing_heavy(store: Accounts, folder: str) -> None:
     """Neither before it waits, nor while it does, nor for what it finds: a thousand processes may wait for one."""
     store.save(expired())
     with store.lock("default") as lock, waiting(folder) as process:

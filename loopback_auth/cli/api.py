@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import click
 
-from loopback_auth import config
+from loopback_auth import config, stores
 from loopback_auth.cli import embedded, options, signals
 from loopback_auth.cli.token import waiting, warn
 from loopback_auth.endpoints.resource import ResourceAnswer, get, resource_url
@@ -32,7 +32,7 @@ def command(path: str, account: str) -> None:
     loopback-auth api rest/core/company
     loopback-auth api rest/core/company --account cafe-roma | jq -r .[0].name
     """
-    store = config.open_store()
+    store = stores.open_store()
 
     async def work() -> ResourceAnswer:
         stored = store.load(account)

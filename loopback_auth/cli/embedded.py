@@ -19,7 +19,7 @@ from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.oauth.servers import SANDBOX
 from loopback_auth.redirect.holder import who_holds
-from loopback_auth.store.base import Store
+from loopback_auth.store.accounts import Accounts
 
 SERVER_HEADER = b"Server: loopback-auth-sandbox"
 TAKE_OVER_PAUSE = 0.05
@@ -53,7 +53,7 @@ async def sandbox(server: AuthorizationServer) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def sandbox_of(store: Store, account: str) -> AsyncIterator[None]:
+async def sandbox_of(store: Accounts, account: str) -> AsyncIterator[None]:
     """Have a sandbox while this lasts, if the account is one of the sandbox."""
     stored = store.load(account)
     if stored is None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from loopback_auth import client_secret as secrets
-from loopback_auth import clock, config, config_file
+from loopback_auth import clock, config, config_file, stores
 from loopback_auth.beginning import DEFAULT_TIMEOUT, Beginning, begin
 from loopback_auth.cli import confirm, options, setup, signals, tls, voice
 from loopback_auth.endpoints.proxy import proxy_for
@@ -22,7 +22,8 @@ from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_
 from loopback_auth.oauth.servers import SANDBOX
 from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
 from loopback_auth.secret import Secret
-from loopback_auth.store.base import Account, SecretReference, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, SecretReference
 from loopback_auth.text import printable
 from loopback_auth.usable import MIN_VALIDITY, seconds_left, usable
 
@@ -74,7 +75,7 @@ def command(account: str, **flags: Any) -> None:
     """
     if flags["print_token"] and flags["as_json"]:
         raise click.UsageError("--print-token and --json exclude each other")
-    store = config.open_store()
+    store = stores.open_store()
     if flags["step"] == "finish":
         from loopback_auth.cli import two_steps
 
@@ -174,7 +175,7 @@ def _wanted(flags: dict[str, Any]) -> config.Wanted:
     return config.Wanted.of_environment(os.environ, client_secret=reference, **{name: flags[name] for name in names})
 
 
-def _stored(store: Store, account: str, *, force: bool) -> Account | None:
+def _stored(store: Accounts, account: str, *, force: bool) -> Account | None:
     """Return what is stored; with --force a record that cannot be read is no obstacle to a new one."""
     try:
         return store.load(account)
@@ -229,7 +230,7 @@ def _no_browser(_url: str) -> str:
     return "--no-browser was given"
 
 
-def _logged_in_already(account: Account, store: Store, flags: dict[str, Any]) -> None:
+def _logged_in_already(account: Account, store: Accounts, flags: dict[str, Any]) -> None:
     from loopback_auth.cli import report  # not before a browser is told
 
     if not flags["quiet"]:
@@ -240,7 +241,7 @@ def _logged_in_already(account: Account, store: Store, flags: dict[str, Any]) ->
     _print_json(account, store, flags)
 
 
-def _result(account: Account, store: Store, flags: dict[str, Any]) -> None:
+def _result(account: Account, store: Accounts, flags: dict[str, Any]) -> None:
     from loopback_auth.cli import report  # not before a browser is told
 
     if not flags["quiet"]:
@@ -272,7 +273,7 @@ def _print_token(account: Account, flags: dict[str, Any]) -> None:
         click.echo(options.shown_token(account.tokens.access_token, account.name))
 
 
-def _print_json(account: Account, store: Store, flags: dict[str, Any]) -> None:
+def _print_json(account: Account, store: Accounts, flags: dict[str, Any]) -> None:
     from loopback_auth.cli import report  # not before a browser is told
 
     if flags["as_json"]:

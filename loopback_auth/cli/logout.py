@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import click
 
-from loopback_auth import client_secret, clock, config, folders
+from loopback_auth import client_secret, clock, folders, stores
 from loopback_auth.adoption import adopt
 from loopback_auth.cli import options, report, signals, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
@@ -16,7 +16,8 @@ from loopback_auth.oauth.token import tokens_in
 from loopback_auth.spend import locked
 from loopback_auth.standing import is_copy
 from loopback_auth.store import pending
-from loopback_auth.store.base import Account, Journal, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, Journal
 from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
@@ -32,7 +33,7 @@ def command(account: str | None, everything: bool, server: str | None, quiet: bo
         raise click.UsageError("give an account, or --all")
     if server is not None and not everything:
         raise click.UsageError("--server goes with --all")
-    store = config.open_store()
+    store = stores.open_store()
     if not everything:
         _forget(store, account or options.default_account(), quiet=quiet)
         return 0
@@ -54,7 +55,7 @@ def _is_of(account: Account | None, server: str) -> bool:
     return account is not None and account.registration.server.name == server
 
 
-def _forget(store: Store, name: str, *, quiet: bool) -> None:
+def _forget(store: Accounts, name: str, *, quiet: bool) -> None:
     async def remove() -> tuple[bool, Account | None, str | None]:
         async with locked(store, name) as journal:
             with suppress(LoopbackAuthError):  # what cannot be stored is removed where it is
@@ -110,7 +111,7 @@ async def _not_revoked(account: Account, journal: Journal) -> str | None:
     return None
 
 
-def _readable(store: Store, name: str) -> Account | None:
+def _readable(store: Accounts, name: str) -> Account | None:
     """Return the account; one that cannot be read can be removed all the same."""
     try:
         return store.load(name)

@@ -72,10 +72,14 @@ def _stored_token(arguments: list[str]) -> str | FileLock | None:
     from loopback_auth.usable import usable_now, usable_soon
 
     account = arguments[1] if len(arguments) == 2 else os.environ.get("LOOPBACK_AUTH_ACCOUNT") or "default"
-    token = usable_now(folders.accounts(), account)
+    try:
+        folder = folders.accounts()
+    except (OSError, ValueError):  # `config.toml` cannot be read, which the full path says
+        return None
+    token = usable_now(folder, account)
     if token is None:
         _no_core_dumps()
-        return usable_soon(folders.accounts(), account)
+        return usable_soon(folder, account)
     return token
 
 

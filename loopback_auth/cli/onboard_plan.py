@@ -15,14 +15,14 @@ from loopback_auth.onboarding.faults import Fault, ManifestInvalid
 from loopback_auth.onboarding.manifest import Entry
 from loopback_auth.onboarding.run import Wanted
 from loopback_auth.secret import Secret
-from loopback_auth.store.base import Store
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.text import printable
 
 
 class Plan:
     """Turns the entries of a manifest into what is wanted, by what is configured and stored; all faults at once."""
 
-    def __init__(self, configuration: Configuration, store: Store, source: str, flags: dict[str, Any]) -> None:
+    def __init__(self, configuration: Configuration, store: Accounts, source: str, flags: dict[str, Any]) -> None:
         self._configuration = configuration
         self._store = store
         self._source = source

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loopback_auth import clock, config, config_file, folders
+from loopback_auth import clock, config_file, folders, stores
 from loopback_auth.catching import Catches
 from loopback_auth.cli import confirm, embedded, login_words, report, signals, tls, voice
 from loopback_auth.cli.onboard_plan import Plan
@@ -28,13 +28,13 @@ from loopback_auth.redirect.listener import Listener
 from loopback_auth.redirect.server import LoopbackServer
 from loopback_auth.redirect.windows import Windows
 from loopback_auth.standing import standing_of
-from loopback_auth.store.base import Store
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.text import printable
 
 
 def run(source: str, content: bytes, flags: dict[str, Any]) -> int:
     """Log in to all accounts that need it, and return the exit status. Raises what forbids to begin at all."""
-    configuration, store = config_file.load(), config.open_store()
+    configuration, store = config_file.load(), stores.open_store()
     try:
         entries = parse_manifest(decode(content, source), source, known_clients={*configuration.clients, SANDBOX})
         wanted = Plan(configuration, store, source, flags).wanted(entries)
@@ -58,7 +58,7 @@ def run(source: str, content: bytes, flags: dict[str, Any]) -> int:
     return max((row.exit_status for row in rows), default=0)
 
 
-async def _work(rows: Rows, wanted: list[Wanted], store: Store, words: OnboardWords, flags: dict[str, Any]) -> None:
+async def _work(rows: Rows, wanted: list[Wanted], store: Accounts, words: OnboardWords, flags: dict[str, Any]) -> None:
     redirect_uri = parse_redirect_uri(wanted[0].grant.registration.redirect_uri)
     certificate = tls.certificate_for(redirect_uri, flags)
     references = [one.grant.client_secret or {} for one in wanted]
@@ -128,7 +128,7 @@ def _row(number: int, entry: Entry, wanted: Wanted) -> Row:
     )
 
 
-def _described(row: Row, store: Store) -> dict[str, Any]:
+def _described(row: Row, store: Accounts) -> dict[str, Any]:
     """Return what became of a row, and of its account where it is done: the keys of `status`, and those of the run."""
     known: dict[str, Any] = {}
     if row.state == "done" and (account := store.load(row.account)) is not None:

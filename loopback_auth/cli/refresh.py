@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from loopback_auth import config
+from loopback_auth import config, stores
 from loopback_auth.cli import embedded, options, report, signals, voice
 from loopback_auth.cli.token import waiting, warn
 from loopback_auth.store.base import Account
@@ -26,7 +26,7 @@ def command(account: str, force: bool, resend: bool, moved: bool, as_json: bool,
     """
     if force and resend:
         raise click.UsageError("--force and --resend exclude each other")
-    store = config.open_store()
+    store = stores.open_store()
 
     async def work() -> Account:
         async with embedded.sandbox_of(store, account):

@@ -9,12 +9,13 @@ import click
 
 from loopback_auth import clock
 from loopback_auth.standing import DAY, Standing, days_until_idle, standing_of
-from loopback_auth.store.base import Account, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account
 from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
 
-def describe(account: Account, standing: Standing, store: Store, now: clock.Moment) -> dict[str, Any]:
+def describe(account: Account, standing: Standing, store: Accounts, now: clock.Moment) -> dict[str, Any]:
     """Return what may be known of an account: never a token. Keys are only ever added.
 
     Times are Unix seconds, ages seconds; `expires_in` is the access token's seconds left (null where the server does
@@ -78,7 +79,7 @@ def in_words(seconds: float) -> str:
     return f"{int(seconds / DAY)} days"
 
 
-def print_account(account: Account, store: Store) -> None:
+def print_account(account: Account, store: Accounts) -> None:
     """Print what may be known of an account as JSON."""
     now = clock.now()
     print_json(describe(account, standing_of(account, store, now), store, now))

@@ -6,11 +6,12 @@ import shutil
 
 import click
 
-from loopback_auth import clock, config
+from loopback_auth import clock, stores
 from loopback_auth.cli import options, report, voice
 from loopback_auth.errors import LoginRequired, LoopbackAuthError
 from loopback_auth.standing import Standing, days_until_idle, standing_of
-from loopback_auth.store.base import Account, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account
 from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
@@ -24,7 +25,7 @@ HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "REFRESH TOKEN", "COMPANY", "SER
 @click.option("--check", is_flag=True, help="Exit with 4 if an account needs a person.")
 def command(account: str | None, as_json: bool, check: bool) -> int:
     """Show one or all accounts: state, age, where the secret lives. No network, nothing is spent."""
-    store, now = config.open_store(), clock.now()
+    store, now = stores.open_store(), clock.now()
     accounts: list[tuple[Account, Standing]] = []
     worst = 0
     for name in store.names() if account is None else [account]:
@@ -93,7 +94,7 @@ def _print_table(accounts: list[tuple[Account, Standing]], now: clock.Moment) ->
     click.echo("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines))
 
 
-def _print_one(account: Account, standing: Standing, store: Store, now: clock.Moment) -> None:
+def _print_one(account: Account, standing: Standing, store: Accounts, now: clock.Moment) -> None:
     registration = account.registration
     lines = {
         "account": account.name,

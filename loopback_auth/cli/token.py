@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from loopback_auth import config
+from loopback_auth import config, stores
 from loopback_auth.cli import embedded, options, signals, voice
 from loopback_auth.errors import LoopbackAuthError
 from loopback_auth.secret import Secret
@@ -29,7 +29,7 @@ def command(lock: FileLock | None, account: str, min_validity: float) -> None:
     curl -H "Authorization: Bearer $(loopback-auth token)" URL
     TOKEN=$(loopback-auth token cafe-roma) || exit
     """
-    store = config.open_store()
+    store = stores.open_store()
     waited = lock is not None and not lock.is_held
     source = config.token_source(
         account,

@@ -13,7 +13,8 @@ from loopback_auth.cli import embedded, report, setup, signals
 from loopback_auth.cli.login_words import LoginWords
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.store import pending
-from loopback_auth.store.base import Account, SecretReference, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account, SecretReference
 
 LIMIT = 64 * 1024
 """Characters of a redirect URL on stdin."""
@@ -23,7 +24,7 @@ def start(
     account: str,
     registration: ClientRegistration,
     reference: SecretReference | None,
-    store: Store,
+    store: Accounts,
     flags: dict[str, Any],
 ) -> None:
     """Begin a login, and print as JSON what to open, until when it can be finished, and the command for that."""
@@ -45,7 +46,7 @@ def start(
     )
 
 
-def finish(account: str, store: Store, flags: dict[str, Any]) -> Account:
+def finish(account: str, store: Accounts, flags: dict[str, Any]) -> Account:
     """Read the redirect URL from stdin and finish the login."""
     expected = config_file.load().accounts.get(account)
     waiting = pending.load(folders.accounts(), account)

@@ -35,7 +35,8 @@ from loopback_auth.redirect.server import LoopbackServer
 from loopback_auth.redirect.windows import Window
 from loopback_auth.secret import Secret
 from loopback_auth.standing import standing_of
-from loopback_auth.store.base import Account, Store
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import Account
 
 LINGER = 1.0
 """Seconds that a window shows its last page before it is closed."""
@@ -83,7 +84,7 @@ class Run:
         rows: Rows,
         wanted: Sequence[Wanted],
         *,
-        store: Store,
+        store: Accounts,
         windows: Opens,
         parallel: int,
         timeout: float,
@@ -335,7 +336,7 @@ class Run:
         closing.add_done_callback(self._closing.discard)
 
 
-def done_already(grant: Grant, store: Store, now: clock.Moment) -> Account | None:
+def done_already(grant: Grant, store: Accounts, now: clock.Moment) -> Account | None:
     """Return the account if it needs no login: of the same client, good, and of the company that is expected.
 
     Raises nothing: what cannot be read needs a login, which will say why.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from loopback_auth.clock import Moment
 from loopback_auth.oauth.registration import ClientRegistration
-from loopback_auth.oauth.token import TokenSet
+from loopback_auth.oauth.token import ANSWER_LIMIT, TokenSet
 
+STAGE_LIMIT = 2 * ANSWER_LIMIT
+"""Bytes that a journal keeps: an answer, sealed."""
 SecretReference = dict[str, Any]
 """Where a client secret is: `{"env": name}`, `{"file": path}`, `{"command": [words]}`, `{"keyring": name}`,
 `{"preset": true}`. Never the secret itself."""
@@ -90,21 +92,41 @@ class Trouble:
     """Unix seconds: the server asked not to be asked earlier."""
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a store keeps of an account: ASCII bytes that it need not understand, and that may be sealed."""
+
+    content: bytes = field(repr=False)
+    generation: int
+    """Of the token set in it; 0 where a store that has nothing but the content finds it damaged."""
+    age: float | None = None
+    """Seconds since its access token was received, by a clock that all who share the store share; None where the
+    store has no such clock, and the content tells."""
+
+
 class Store(Protocol):
-    """Keeps accounts by name. All methods block; none is called while another thread is in one for the same account."""
+    """Keeps records by account name. All methods block; none is called while another thread is in one for the same
+    account. Whatever goes wrong is a StoreError, and spends nothing."""
 
     @property
     def address(self) -> str:
-        """Where the secrets live, for people: `file:/…`."""
+        """Where the secrets live, for people, without a password: `file:/…`."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether several machines use it at once."""
 
     def names(self) -> list[str]:
         """Return the names of all accounts, sorted."""
 
-    def load(self, name: str) -> Account | None:
-        """Return the account, None if there is none. Raises StoreUnsafe, StoreError."""
+    def read(self, name: str) -> Record | None:
+        """Return what is kept under this name, None if there is nothing. Raises StoreUnsafe, StoreError."""
 
-    def save(self, account: Account) -> None:
-        """Make the account durable, or raise StoreNotWritable and leave what was there."""
+    def write(self, name: str, record: Record, replaces: int) -> None:
+        """Make the record durable in the place of generation `replaces` (0: of nothing), and settle that one's journal.
+
+        Raises StoreNotWritable, or Overtaken where another generation stands there; then that is left as it was.
+        """
 
     def remove(self, name: str) -> bool:
         """Forget the account and all that is about it, durably; return whether there was one."""
@@ -142,11 +164,15 @@ class Journal(Protocol):
     """What is known of one spend while its outcome is not; it outlives the process that sends.
 
     Open it, then: prove → arm → (send) → stage → sync → (commit) → clear. For as long as the process lives that armed
-    it, no other can open it.
+    it, no other can open it; where nobody can know that, as long as its request may still be under way.
     """
 
     def try_open(self) -> bool:
-        """Take over what a process that has ended left; False while its sender is alive."""
+        """Take over what a process that has ended left; False while its sender is alive. Never waits for it."""
+
+    @property
+    def news(self) -> int | None:
+        """A descriptor to wait at before the next `try_open`: readable when that may be worth it; None without one."""
 
     def tidy(self) -> None:
         """Remove what is left of a process that ended before it sent anything. Call it holding the account's lock."""
@@ -166,10 +192,10 @@ class Journal(Protocol):
         """
 
     def arm(self, intent: Intent) -> None:
-        """Make it durable that this is sent now. Raises StoreNotWritable: then it must not be sent."""
+        """Make it durable that this is sent now. Raises StoreNotWritable, Overtaken: then it must not be sent."""
 
     def stage(self, piece: bytes) -> None:
-        """Keep the next bytes of the answer; never fails."""
+        """Keep the next bytes of the answer, which hold no zero, `STAGE_LIMIT` in all; never fails."""
 
     def sync(self) -> None:
         """Make the answer durable. Raises StoreNotWritable; it outlives the process all the same."""

@@ -12,14 +12,13 @@ from __future__ import annotations
 import os
 
 from loopback_auth import files
-from loopback_auth.errors import StoreUnsafe
+from loopback_auth.errors import Overtaken, StoreUnsafe
 from loopback_auth.store.head import account_folder, valid_name
-from loopback_auth.store.record import parse, serialise
 from loopback_auth.text import printable
 
 TYPE_CHECKING = False  # as mypy knows it: what follows is not for the way of `token`
 if TYPE_CHECKING:
-    from loopback_auth.store.base import Account, Trouble
+    from loopback_auth.store.base import Record, Trouble
     from loopback_auth.store.journal import FileJournal
     from loopback_auth.store.lock import FileLock, FolderLock
 
@@ -42,6 +41,11 @@ class FileStore:
         """Where the secrets live."""
         return "file:" + self._accounts
 
+    @property
+    def shared(self) -> bool:
+        """Whether several machines use it at once: an account here belongs to this one."""
+        return False
+
     def names(self) -> list[str]:
         """Return the names of all accounts, sorted."""
         try:
@@ -53,20 +57,34 @@ class FileStore:
             raise StoreUnsafe(f"{printable(self._accounts)} cannot be looked at: {reason}") from error
         return sorted(name for name in found if valid_name(name) and os.path.lexists(self._path(name, "tokens")))
 
-    def load(self, name: str) -> Account | None:
-        """Return the account, None if there is none. Raises StoreUnsafe, StoreError."""
-        path = self._path(name, "tokens")
+    def read(self, name: str) -> Record | None:
+        """Return what is kept under this name, None if there is nothing. Raises StoreUnsafe, StoreError."""
+        from loopback_auth.store.base import Record
+        from loopback_auth.store.record import generation_of
+
         try:
             files.check_folder(self._folder(name))
-            content = files.read(path)
+            content = files.read(self._path(name, "tokens"))
         except FileNotFoundError:
             return None
-        return parse(content, name, path)
+        return Record(content, generation_of(content))
 
-    def save(self, account: Account) -> None:
-        """Make the account durable: temporary file, fsync, rename, fsync of the folder. Raises StoreNotWritable."""
-        self._make_folder(account.name)
-        files.replace(self._path(account.name, "tokens"), serialise(account))
+    def write(self, name: str, record: Record, replaces: int) -> None:
+        """Make the record durable: temporary file, fsync, rename, fsync of the folder.
+
+        Raises StoreNotWritable; Overtaken where another generation than `replaces` stands there. What cannot be read is
+        replaced: it must not cost new tokens.
+        """
+        from contextlib import suppress
+
+        self._make_folder(name)
+        with suppress(StoreUnsafe):
+            stands = self.read(name)
+            if stands.generation not in (0, replaces) if stands is not None else replaces:
+                raise Overtaken(
+                    f"account {name} was changed by another process", hint="it was left as it is; try again"
+                )
+        files.replace(self._path(name, "tokens"), record.content)
 
     def remove(self, name: str) -> bool:
         """Remove all but the lock, for whoever waits on it. A login under way is left alone."""

@@ -12,6 +12,8 @@ from loopback_auth.clock import Moment
 
 FORMAT = "loopback-auth 1"
 """What line 1 begins with."""
+SEALED = "loopback-auth sealed 1"
+"""What line 1 of a sealed one begins with, see `sealed.py`."""
 FAR = 1e12  # seconds: what is further away, or no number, was not written here
 _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 

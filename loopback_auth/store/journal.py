@@ -27,7 +27,7 @@ from loopback_auth.clock import Moment
 from loopback_auth.errors import Overtaken, StoreNotWritable, StoreUnsafe
 from loopback_auth.files import CREATE, OPEN, check, remove_quietly, sync, sync_folder, write_all
 from loopback_auth.oauth.token import ANSWER_LIMIT
-from loopback_auth.store.base import Intent
+from loopback_auth.store.base import STAGE_LIMIT, Intent
 from loopback_auth.store.head import can_be_kept
 from loopback_auth.store.lock import is_at, let_go, take
 from loopback_auth.store.network import MOUNTINFO, network_file_system
@@ -81,6 +81,10 @@ class FileJournal:
             if descriptor != -1:
                 os.close(descriptor)
         return self._intent is not None or not os.path.lexists(self._intent_path)
+
+    @property
+    def news(self) -> None:
+        """There is nothing to wait at: a lock of the system tells nobody that it was let go."""
 
     def tidy(self) -> None:
         """Remove what is left of a process that ended before it sent anything. Call it holding the account's lock."""
@@ -151,7 +155,7 @@ class FileJournal:
     def stage(self, piece: bytes) -> None:
         """Keep the next bytes of the answer: no system call, nothing that could fail."""
         if self._kept is not None:
-            end = min(self._length + len(piece), ANSWER_LIMIT)
+            end = min(self._length + len(piece), STAGE_LIMIT)
             self._kept[self._length : end] = piece[: end - self._length]
             self._length = end
 
@@ -244,10 +248,10 @@ class FileJournal:
             os.replace(self._answer_path, f"{self._answer_path}.{number}")
         remove_quietly(self._answer_path)
         self._answer = os.open(self._answer_path, CREATE, 0o600)
-        write_all(self._answer, b"\0" * ANSWER_LIMIT)
+        write_all(self._answer, b"\0" * STAGE_LIMIT)
         sync(self._answer)
-        self._kept, self._length = mmap.mmap(self._answer, ANSWER_LIMIT), 0
-        for page in range(0, ANSWER_LIMIT, _PAGE):  # where a write makes a copy, the room for it is had now
+        self._kept, self._length = mmap.mmap(self._answer, STAGE_LIMIT), 0
+        for page in range(0, STAGE_LIMIT, _PAGE):  # where a write makes a copy, the room for it is had now
             self._kept[page] = 0
 
     def _create(self) -> int:

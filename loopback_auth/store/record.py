@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from loopback_auth.clock import Moment
 from loopback_auth.errors import StoreError
-from loopback_auth.store.head import FAR, FORMAT, head
+from loopback_auth.store.head import FAR, FORMAT, SEALED, head
 from loopback_auth.text import printable
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
@@ -90,6 +90,11 @@ def parse(content: bytes, name: str, where: str) -> Account:
     from loopback_auth.secret import Secret
     from loopback_auth.store.base import Account
 
+    if content.startswith(SEALED.encode("ascii")):
+        raise StoreError(
+            f"{printable(where)} is sealed, and no key was given",
+            hint="the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY",
+        )
     first = head(content)
     try:
         if first is None:
@@ -128,6 +133,20 @@ def parse(content: bytes, name: str, where: str) -> Account:
             f"{printable(where)} is damaged, or was written by a later version of this program",
             hint=f"log in again: loopback-auth login {name} --force",
         ) from error
+
+
+def generation_of(content: bytes) -> int:
+    """Return the generation in these bytes, sealed or not; 0 where they are damaged."""
+    import json
+
+    try:
+        first, rest = content.split(b"\n", 1)
+        if first.startswith(SEALED.encode("ascii")):
+            return int(first.decode("ascii").split(" ")[-1])
+        generation = json.loads(rest.split(b"\n", 1)[1])["generation"]
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return 0
+    return generation if isinstance(generation, int) and _fits(generation, int) else 0
 
 
 def _fits(value: object, kind: Any) -> bool:

@@ -25,6 +25,7 @@ from urllib.parse import parse_qs
 
 from loopback_auth import clock, machine
 from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 
 from ..store.accounts import account
@@ -165,10 +166,10 @@ def registration_at(base: str, ca_file: str | None = None) -> ClientRegistration
 
 def stored_account(
     home: Path, base: str, *, ca_file: str | None = None, age: float = 7200.0, company: dict[str, str] | None = None
-) -> FileStore:
+) -> Accounts:
     """Store the account `default` of a server at `base`, whose tokens are `age` seconds old."""
     now = clock.now()
-    store = FileStore(str(home / "accounts"))
+    store = Accounts(FileStore(str(home / "accounts")))
     store.save(
         account(
             registration=registration_at(base, ca_file),
@@ -290,7 +291,7 @@ def meet(order: dict[str, Any]) -> dict[str, Any]:
     from loopback_auth.secret import Secret
 
     url, timeout = order["url"], order.get("timeout", 15.0)
-    registration = FileStore(order["accounts"]).load("default") if "accounts" in order else None
+    registration = Accounts(FileStore(order["accounts"])).load("default") if "accounts" in order else None
 
     async def work() -> str:
         if order["what"] == "company":

@@ -19,6 +19,7 @@ from loopback_auth.oauth.token import TokenSet
 from loopback_auth.sandbox import Sandbox, SandboxSettings
 from loopback_auth.sandbox.state import State
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 
@@ -31,8 +32,8 @@ class Trial:
     refresh_token: str
 
     @property
-    def store(self) -> FileStore:
-        return FileStore(str(self.home / "accounts"))
+    def store(self) -> Accounts:
+        return Accounts(FileStore(str(self.home / "accounts")))
 
     @property
     def folder(self) -> Path:

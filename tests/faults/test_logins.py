@@ -11,6 +11,7 @@ from loopback_auth.clock import Moment
 from loopback_auth.grant import Grant, intent_of
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import sandbox_at
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 from tests.faults.commands import run
 from tests.faults.injector import Fault
@@ -32,7 +33,7 @@ def allowed(far: Far, home: Path) -> str:
             token_endpoint_auth_method="client_secret_basic",
         ),
         accounts_folder=accounts,
-        store=FileStore(accounts),
+        store=Accounts(FileStore(accounts)),
         secret_reference={"preset": True},
         timeout=60,
     )
@@ -118,7 +119,7 @@ def test_a_login_is_not_adopted_twice(far: Far, worker: Worker, homes: Path) -> 
     """What a login left that was stored, and has been refreshed since, never comes back."""
     home, calm = finish(far, homes, 5, worker, None)
     assert calm.error is None
-    store = FileStore(str(home / "accounts"))
+    store = Accounts(FileStore(str(home / "accounts")))
     stored = store.load("default")
     assert stored is not None
     assert stored.tokens.refresh_token is not None

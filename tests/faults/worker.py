@@ -133,6 +133,7 @@ def perform(order: dict[str, Any]) -> Outcome:
 def in_child(order: dict[str, Any], folder: Path) -> int:
     from loopback_auth import clock, config, renewal
     from loopback_auth.errors import LoopbackAuthError
+    from loopback_auth.store.accounts import Accounts
     from loopback_auth.store.file import FileStore
 
     home = Path(order["home"])
@@ -151,7 +152,9 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
         moment = clock.now()
         return clock.Moment(moment.unix + jump, moment.boot_id, moment.uptime)
 
-    source = config.token_source("default", FileStore(str(home / "accounts")), warn=lambda e: warnings.append(str(e)))
+    source = config.token_source(
+        "default", Accounts(FileStore(str(home / "accounts"))), warn=lambda e: warnings.append(str(e))
+    )
     source._now = now
     source._lock_timeout = float(order.get("lock_timeout", source._lock_timeout))
     said: dict[str, Any] = {"value": None, "error": None, "message": "", "exit_status": 0}
@@ -178,6 +181,7 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
 
 async def finished(home: Path, pasted: str) -> str:
     from loopback_auth import client_secret, two_step
+    from loopback_auth.store.accounts import Accounts
     from loopback_auth.store.file import FileStore
 
     accounts = str(home / "accounts")
@@ -185,7 +189,7 @@ async def finished(home: Path, pasted: str) -> str:
         "default",
         pasted,
         accounts_folder=accounts,
-        store=FileStore(accounts),
+        store=Accounts(FileStore(accounts)),
         client_secret=lambda login: client_secret.fetch(login.secret_reference, login.registration),
     )
     return account.tokens.access_token.reveal()

@@ -23,6 +23,7 @@ from loopback_auth.oauth.token import ANSWER_LIMIT, build_refresh_request
 from loopback_auth.secret import Secret
 from loopback_auth.standing import standing_of
 from loopback_auth.store import pending, record
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Intent, Trouble
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import head, tokens_path, valid_name
@@ -113,13 +114,13 @@ def check_account_file(content: bytes) -> bool:
                 )
         if token is not None:
             assert token == found.tokens.access_token.reveal()
-        _can_be_shown(found, FileStore(str(accounts)))
+        _can_be_shown(found, Accounts(FileStore(str(accounts))))
         _can_be_written(found)
         _can_be_sent(found)
     return good
 
 
-def _can_be_shown(found: Any, store: FileStore) -> None:
+def _can_be_shown(found: Any, store: Accounts) -> None:
     tells_nothing(found.tokens)
     left = seconds_left(found, NOW)
     assert left is None or left >= 0
@@ -229,8 +230,10 @@ def check_trouble(content: bytes) -> bool:
     if found is None:
         return False
     stored = account()
-    store = FileStore(
-        str(place("last-error", record.serialise_trouble(replace(found, generation=1, digest=stored.digest))))
+    store = Accounts(
+        FileStore(
+            str(place("last-error", record.serialise_trouble(replace(found, generation=1, digest=stored.digest))))
+        )
     )
     standing = standing_of(stored, store, NOW)
     assert standing.last_error == replace(found, generation=1, digest=stored.digest)
@@ -293,7 +296,7 @@ def check_intent(drawn: tuple[bytes, bytes]) -> bool:
             if grant is not None:
                 assert grant.account == "default"
                 build_refresh_request(grant.registration, Secret("s3kr1t-client"), Secret("s3kr1t-refresh"))
-            standing_of(account(), FileStore(str(accounts)), NOW)
+            standing_of(account(), Accounts(FileStore(str(accounts))), NOW)
             _can_be_committed(found)
         journal.clear()
         assert journal.intent is None

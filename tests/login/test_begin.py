@@ -14,6 +14,7 @@ from loopback_auth.grant import Grant
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import presets
 from loopback_auth.redirect.sockets import listen
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 
 
@@ -33,7 +34,7 @@ def left(folder: Path) -> list[str]:
 
 def test_what_stands_while_the_browser_is_awaited(tmp_path: Path) -> None:
     """The intent is there and the port is ours when the browser is told; the port is let go afterwards."""
-    store = FileStore(str(tmp_path / "accounts"))
+    store = Accounts(FileStore(str(tmp_path / "accounts")))
     seen: list[list[str]] = []
 
     def browser(url: str) -> str:
@@ -57,7 +58,7 @@ def test_a_beginning_that_is_cut_short(tmp_path: Path, kind: type[BaseException]
 
     ways: list[dict[str, Callable[..., object]]] = [{"now": stop}, {"browser": stop}]
     for way in ways:
-        with pytest.raises(kind), begin(grant(), FileStore(str(tmp_path / "accounts")), **way):  # type: ignore[arg-type]
+        with pytest.raises(kind), begin(grant(), Accounts(FileStore(str(tmp_path / "accounts"))), **way):  # type: ignore[arg-type]
             pytest.fail("it began")
         assert [name for name in left(tmp_path) if name.startswith("login")] == []
 
@@ -66,7 +67,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     """A taken port is known before the browser is told, and leaves nothing."""
     sockets = listen("127.0.0.1", 0)
     uri = f"http://127.0.0.1:{sockets[0].getsockname()[1]}/"
-    store = FileStore(str(tmp_path / "accounts"))
+    store = Accounts(FileStore(str(tmp_path / "accounts")))
     with pytest.raises(PortTaken), begin(grant(uri), store, lambda _url: pytest.fail("it was told")):
         pytest.fail("it began")
     for each in sockets:

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from loopback_auth import clock
 from loopback_auth.grant import Grant, intent_of
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Intent, Journal
 from loopback_auth.store.file import FileStore
 
@@ -163,7 +164,7 @@ async def test_what_a_killed_refresh_brought(program: Program, confidential: Str
     """Tokens that came and were not stored yet are the ones that work: they are given back before the older ones."""
     async with revoking() as far:
         refresh_token, access_token = await logged_in(program, confidential, far.url)
-        store = FileStore(str(program.home / "accounts"))
+        store = Accounts(FileStore(str(program.home / "accounts")))
         account = store.load("default")
         assert account is not None
         with store.journal("default") as journal:
@@ -179,7 +180,7 @@ async def test_what_a_killed_login_brought(program: Program, confidential: Stric
     """An account whose first login was killed with its tokens in hand can be logged out, as any other."""
     async with revoking() as far:
         await logged_in(program, confidential, far.url)
-        store = FileStore(str(program.home / "accounts"))
+        store = Accounts(FileStore(str(program.home / "accounts")))
         account = store.load("default")
         assert account is not None
         grant = Grant(account="default", registration=account.registration, client_secret=account.client_secret)

@@ -44,6 +44,7 @@ from loopback_auth import clock
 from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
 from loopback_auth.oauth.token import TokenSet
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 from tests.sessions.servers import Answer, Servers
@@ -291,7 +292,7 @@ class Player:
             received=received,
             company={"id": company, "name": "Cafe Roma"} if company else None,
         )
-        FileStore(str(self.home / "accounts")).save(account)
+        Accounts(FileStore(str(self.home / "accounts"))).save(account)
 
     _DIRECTIVES: ClassVar[dict[str, Callable[[Player, str, str], None]]] = {
         "write": _write,

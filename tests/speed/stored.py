@@ -18,6 +18,7 @@ from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import presets
 from loopback_auth.oauth.token import TokenSet
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 from tests.speed.far import ROOT
@@ -39,7 +40,7 @@ def name(number: int) -> str:
 
 def fill(home: Path, count: int) -> None:
     """Have so many accounts stored there, good for a day; the first stays if it is there. Synced all at once."""
-    store = FileStore(str(home / "accounts"))
+    store = Accounts(FileStore(str(home / "accounts")))
     with mock.patch.object(files, "sync", lambda _descriptor: None):
         for number in range(count):
             if number or store.load(name(0)) is None:

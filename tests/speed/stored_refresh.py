@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from loopback_auth import config
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.journal import FileJournal
 
@@ -56,7 +57,7 @@ class Watch:
 
 def main() -> None:
     rounds, homes = int(sys.argv[1]), sys.argv[2:]
-    sources = {home: config.token_source("default", FileStore(f"{home}/accounts")) for home in homes}
+    sources = {home: config.token_source("default", Accounts(FileStore(f"{home}/accounts"))) for home in homes}
     found: dict[str, list[dict[str, float]]] = {home: [] for home in homes}
     watch = Watch()
     for number in range(rounds + 1):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 from tests.faults.commands import environment
 from tests.speed import stored, stored_growth, stored_token
@@ -107,7 +108,7 @@ def test_what_status_looks_at(home: Path, form: tuple[str, ...]) -> None:
 
 def test_accounts_are_really_stored(home: Path) -> None:
     """Each account that a bench stores is one that the store lists and `token` prints."""
-    assert FileStore(str(home / "accounts")).names() == sorted(name(number) for number in range(3))
+    assert Accounts(FileStore(str(home / "accounts"))).names() == sorted(name(number) for number in range(3))
     command = [sys.executable, "-m", "loopback_auth", "token", name(2)]
     ran = stored.run(command, stored.environment(home, PYTHONPATH=str(ROOT)))
     assert ran.stdout.decode() == f"{ACCESS}\n"
@@ -115,7 +116,7 @@ def test_accounts_are_really_stored(home: Path) -> None:
 
 def test_the_first_account_may_be_another(home: Path) -> None:
     """An account that is there already, a server's, is not replaced by one of the bench's."""
-    store = FileStore(str(home / "accounts"))
+    store = Accounts(FileStore(str(home / "accounts")))
     before = store.load(name(0))
     stored.fill(home, 4)
     assert store.load(name(0)) == before

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from loopback_auth.errors import ConfigurationError, StoreError, StoreNotWritable, StoreUnsafe
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import tokens_path, valid_name
 
@@ -30,25 +31,25 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(folder: Path) -> FileStore:
-    return FileStore(str(folder))
+def store(folder: Path) -> Accounts:
+    return Accounts(FileStore(str(folder)))
 
 
-def prove(store: FileStore, name: str) -> None:
+def prove(store: Accounts, name: str) -> None:
     with store.journal(name) as journal:
         journal.prove()
 
 
-def test_an_account_is_kept(store: FileStore, folder: Path) -> None:
+def test_an_account_is_kept(store: Accounts, folder: Path) -> None:
     """What was saved is loaded, by this store and by the next process's; the store says where it is."""
     store.save(account("cafe-roma"))
     assert store.load("cafe-roma") == account("cafe-roma")
-    assert FileStore(str(folder)).load("cafe-roma") == account("cafe-roma")
+    assert Accounts(FileStore(str(folder))).load("cafe-roma") == account("cafe-roma")
     assert store.load("other") is None
     assert store.address == f"file:{folder}"
 
 
-def test_folders_and_files_are_private(store: FileStore, folder: Path) -> None:
+def test_folders_and_files_are_private(store: Accounts, folder: Path) -> None:
     """All folders are 0700, all files 0600, and there is nothing but tokens and lock."""
     prove(store, "default")
     store.save(account())
@@ -59,7 +60,7 @@ def test_folders_and_files_are_private(store: FileStore, folder: Path) -> None:
     assert [mode(path) for path in (folder / "default").iterdir()] == ["0600"] * 2
 
 
-def test_names_are_sorted_and_ours(store: FileStore, folder: Path) -> None:
+def test_names_are_sorted_and_ours(store: Accounts, folder: Path) -> None:
     """Only folders with tokens in them are accounts; a damaged one is one, an emptied one is not."""
     assert store.names() == []
     for name in ("b", "a", "Z", "gone", "damaged"):
@@ -77,10 +78,10 @@ def test_names_of_a_store_that_is_no_folder(folder: Path) -> None:
     folder.parent.mkdir()
     folder.touch()
     with pytest.raises(StoreUnsafe, match=r"/accounts cannot be looked at: not a directory"):
-        FileStore(str(folder)).names()
+        Accounts(FileStore(str(folder))).names()
 
 
-def test_remove_leaves_the_lock(store: FileStore, folder: Path) -> None:
+def test_remove_leaves_the_lock(store: Accounts, folder: Path) -> None:
     """Removing forgets the tokens, once; the lock stays, for whoever waits on it."""
     store.save(account())
     with store.lock("default") as lock:
@@ -92,7 +93,7 @@ def test_remove_leaves_the_lock(store: FileStore, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "Z9", "cafe-roma", "a.b_c-d", "0", "_", "a" * 64])
-def test_names_that_are_allowed(store: FileStore, name: str) -> None:
+def test_names_that_are_allowed(store: Accounts, name: str) -> None:
     """1 to 64 letters, digits, dots, dashes and underscores."""
     store.save(account(name))
     assert store.names() == [name]
@@ -102,7 +103,7 @@ def test_names_that_are_allowed(store: FileStore, name: str) -> None:
     "name",
     ["", ".", "..", ".hidden", "-v", "--force", "a/b", "/etc", "a\\b", "a b", "a\n", "a\0b", "ü", "٣", "a" * 65, "a:b"],
 )
-def test_names_that_are_not(store: FileStore, folder: Path, name: str) -> None:
+def test_names_that_are_not(store: Accounts, folder: Path, name: str) -> None:
     """No other name becomes a path: not one method takes it, and nothing is made."""
     calls: list[Callable[[], object]] = [
         lambda: store.load(name),
@@ -129,7 +130,7 @@ def test_a_name_is_one_folder(name: str) -> None:
 
 @pytest.mark.parametrize(("plant", "message", "hint"), PLANTED)
 def test_planted_tokens_are_refused(
-    store: FileStore, folder: Path, plant: Callable[[Path], None], message: str, hint: str
+    store: Accounts, folder: Path, plant: Callable[[Path], None], message: str, hint: str
 ) -> None:
     """Links, FIFOs, files of others and files that others can read are not loaded."""
     store.save(account())
@@ -140,7 +141,7 @@ def test_planted_tokens_are_refused(
     assert caught.value.hint == (hint.format(folder / "default" / "tokens"),)
 
 
-def test_a_loose_account_folder_is_refused_until_mended(store: FileStore, folder: Path) -> None:
+def test_a_loose_account_folder_is_refused_until_mended(store: Accounts, folder: Path) -> None:
     """A folder that others can enter is refused by every method; the hint, typed as it stands, mends it."""
     store.save(account())
     (folder / "default").chmod(0o755)
@@ -157,7 +158,7 @@ def test_a_loose_account_folder_is_refused_until_mended(store: FileStore, folder
     assert store.load("default") == account()
 
 
-def test_a_linked_account_folder_is_refused(store: FileStore, folder: Path, tmp_path: Path) -> None:
+def test_a_linked_account_folder_is_refused(store: Accounts, folder: Path, tmp_path: Path) -> None:
     """An account's folder that is a link is neither read nor written through."""
     store.save(account())
     (folder / "default").rename(tmp_path / "elsewhere")
@@ -168,7 +169,7 @@ def test_a_linked_account_folder_is_refused(store: FileStore, folder: Path, tmp_
             call()
 
 
-def test_another_users_store_is_refused_before_anything_is_written(store: FileStore, folder: Path) -> None:
+def test_another_users_store_is_refused_before_anything_is_written(store: Accounts, folder: Path) -> None:
     """Run with sudo on a user's store: refused, and nothing in it has changed hands."""
     planted.as_root()
     store.save(account())
@@ -181,7 +182,7 @@ def test_another_users_store_is_refused_before_anything_is_written(store: FileSt
     assert names(folder / "default") == before
 
 
-def test_the_probe_leaves_nothing(store: FileStore, folder: Path) -> None:
+def test_the_probe_leaves_nothing(store: Accounts, folder: Path) -> None:
     """Proving the store writes, renames and removes; afterwards everything is as it was."""
     store.save(account())
     before = (folder / "default" / "tokens").read_bytes()
@@ -216,7 +217,7 @@ def fill(disk: Path) -> Path:
 
 def test_a_full_disk_is_found_out_before_spending(small_disk: Path) -> None:
     """On a full disk the store cannot be proven: exit status 8, no litter, and the account is as it was."""
-    store = FileStore(str(small_disk / "accounts"))
+    store = Accounts(FileStore(str(small_disk / "accounts")))
     store.save(account())
     filler = fill(small_disk)
     with pytest.raises(StoreNotWritable, match=r"cannot be written: no space left on device") as caught:
@@ -230,7 +231,7 @@ def test_a_full_disk_is_found_out_before_spending(small_disk: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_account(small_disk: Path) -> None:
     """An account that does not fit any more: the old one is intact, and nothing lies beside it."""
-    store = FileStore(str(small_disk / "accounts"))
+    store = Accounts(FileStore(str(small_disk / "accounts")))
     store.save(account())
     before = (small_disk / "accounts" / "default" / "tokens").read_bytes()
     fill(small_disk)
@@ -243,7 +244,7 @@ def test_a_full_disk_leaves_the_old_account(small_disk: Path) -> None:
 
 def test_a_new_account_on_a_full_disk(small_disk: Path) -> None:
     """A store that cannot be proven for a new account leaves no account behind."""
-    store = FileStore(str(small_disk / "accounts"))
+    store = Accounts(FileStore(str(small_disk / "accounts")))
     store.save(account())
     fill(small_disk)
     with pytest.raises(StoreNotWritable):
@@ -253,7 +254,7 @@ def test_a_new_account_on_a_full_disk(small_disk: Path) -> None:
 
 def test_a_read_only_disk_is_found_out_before_spending(small_disk: Path) -> None:
     """Read-only: not proven, not saved, and the account can still be read."""
-    store = FileStore(str(small_disk / "accounts"))
+    store = Accounts(FileStore(str(small_disk / "accounts")))
     store.save(account())
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     calls: list[Callable[[], object]] = [
@@ -271,8 +272,9 @@ SAVING = """
 import sys
 from dataclasses import replace
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
-store = FileStore(sys.argv[1])
+store = Accounts(FileStore(sys.argv[1]))
 kept = store.load("default")
 print("begun", flush=True)
 while True:
@@ -285,7 +287,7 @@ while True:
 """
 
 
-def test_a_killed_process_leaves_a_whole_account(store: FileStore, folder: Path) -> None:
+def test_a_killed_process_leaves_a_whole_account(store: Accounts, folder: Path) -> None:
     """kill -9 while it saves: the account can be loaded, and token and generation belong together."""
     store.save(account(refresh_token=Secret("s3kr1t-1")))
     for _ in range(5):
@@ -309,7 +311,7 @@ def test_a_killed_process_leaves_a_whole_account(store: FileStore, folder: Path)
         store.save(after)
 
 
-def test_every_error_of_the_store_ends_in_8(store: FileStore, folder: Path) -> None:
+def test_every_error_of_the_store_ends_in_8(store: Accounts, folder: Path) -> None:
     """Damaged, unsafe, not writable: one exit status for all."""
     store.save(account())
     (folder / "default" / "tokens").write_bytes(b"damaged")

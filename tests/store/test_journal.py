@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from loopback_auth.clock import Moment
 from loopback_auth.errors import Overtaken, StoreBusy, StoreError, StoreNotWritable, StoreUnsafe
-from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store import journal as journal_module
 from loopback_auth.store import lock as lock_module
-from loopback_auth.store.base import Intent
+from loopback_auth.store.accounts import Accounts
+from loopback_auth.store.base import STAGE_LIMIT, Intent
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.journal import FileJournal, login_journals
 
@@ -402,20 +402,20 @@ def test_clearing_what_is_not_there(tmp_path: Path) -> None:
 # --- the answer ---
 
 
-def test_an_answer_is_at_most_64_kib(journal: FileJournal, place: Path) -> None:
+def test_an_answer_is_at_most_128_kib(journal: FileJournal, place: Path) -> None:
     """What comes behind that is not kept, in one piece or in many; the file has that length from the beginning."""
     arm(journal)
-    assert (place / "answer").stat().st_size == ANSWER_LIMIT == 64 * 1024
-    for _ in range(100):
+    assert (place / "answer").stat().st_size == STAGE_LIMIT == 128 * 1024
+    for _ in range(200):
         journal.stage(b"x" * 1000)
     journal.stage(b"")
     journal.sync()
-    assert journal.answer == b"x" * ANSWER_LIMIT
-    assert (place / "answer").stat().st_size == ANSWER_LIMIT
-    arm(journal, b"y" * (ANSWER_LIMIT + 1))
-    assert journal.answer == b"y" * ANSWER_LIMIT
+    assert journal.answer == b"x" * STAGE_LIMIT
+    assert (place / "answer").stat().st_size == STAGE_LIMIT
+    arm(journal, b"y" * (STAGE_LIMIT + 1))
+    assert journal.answer == b"y" * STAGE_LIMIT
     journal.__exit__(None, None, None)
-    assert opened(another(place)).answer == b"y" * ANSWER_LIMIT
+    assert opened(another(place)).answer == b"y" * STAGE_LIMIT
 
 
 def test_each_answer_begins_anew(journal: FileJournal) -> None:
@@ -479,7 +479,7 @@ def test_proving_leaves_room_for_an_answer_and_nothing_else(journal: FileJournal
     assert names(place) == ["answer", "intent"]
     assert (place / "intent").read_bytes() == b""
     status = (place / "answer").stat()
-    assert (status.st_size, status.st_blocks * 512 >= ANSWER_LIMIT) == (ANSWER_LIMIT, True)
+    assert (status.st_size, status.st_blocks * 512 >= STAGE_LIMIT) == (STAGE_LIMIT, True)
     journal.__exit__(None, None, None)
     assert names(place) == []
 
@@ -608,7 +608,7 @@ def test_a_login_clears_its_own_files_alone(journal: FileJournal, place: Path) -
 def test_a_login_under_way_is_seen_and_left_alone(place: Path) -> None:
     """Its journal is listed and cannot be opened; neither logging out nor tidying nor another login touches it."""
     store = FileStore(str(place.parent))
-    store.save(account())
+    Accounts(store).save(account())
     with sender(place, ANSWER, prefix=LOGIN):
         before = [name for name in names(place) if name.startswith("login-")]
         (listed,) = store.login_journals("default")
@@ -674,7 +674,7 @@ def test_no_logins_where_there_is_no_folder(place: Path) -> None:
 
 def test_logging_out_forgets_what_logins_left(place: Path) -> None:
     """Tokens of a login that was killed are not kept when the account is removed."""
-    store = FileStore(str(place.parent))
+    store = Accounts(FileStore(str(place.parent)))
     store.save(account())
     killed(place, ANSWER, prefix=LOGIN)
     assert store.remove("default")

@@ -16,6 +16,7 @@ import pytest
 from loopback_auth.errors import StoreBusy, StoreUnsafe
 from loopback_auth.spend import locked
 from loopback_auth.store import lock as lock_module
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.lock import FileLock
 
@@ -148,7 +149,7 @@ async def test_a_lock_file_that_is_replaced_while_waiting(tmp_path: Path, replac
     with holder(path):
 
         async def wait() -> None:
-            async with locked(store, "default", timeout=10):
+            async with locked(Accounts(store), "default", timeout=10):
                 assert not can_lock(path)
                 assert path.stat().st_ino != before
 
@@ -181,7 +182,7 @@ async def test_who_waits_too_long_gives_up(tmp_path: Path) -> None:
     with store.lock("default") as lock:
         assert lock.try_acquire()
         with pytest.raises(StoreBusy) as caught:
-            async with locked(store, "default", timeout=0.05):
+            async with locked(Accounts(store), "default", timeout=0.05):
                 pytest.fail("the lock was held by another")
     assert str(caught.value) == "another process is working on account default and does not finish"
     assert caught.value.exit_status == 8
@@ -193,7 +194,7 @@ async def test_the_wait_can_be_cancelled(tmp_path: Path) -> None:
     store = FileStore(str(tmp_path / "accounts"))
 
     async def wait() -> None:
-        async with locked(store, "default"):
+        async with locked(Accounts(store), "default"):
             pytest.fail("the lock was held by another")
 
     with store.lock("default") as lock:
@@ -203,7 +204,7 @@ async def test_the_wait_can_be_cancelled(tmp_path: Path) -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    async with locked(store, "default", timeout=0):
+    async with locked(Accounts(store), "default", timeout=0):
         pass
 
 
@@ -211,12 +212,13 @@ COUNTING = """
 import asyncio, sys
 from pathlib import Path
 from loopback_auth.spend import locked
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.file import FileStore
 
 async def main():
     store, counter = FileStore(sys.argv[1]), Path(sys.argv[2])
     for _ in range(20):
-        async with locked(store, "default"):
+        async with locked(Accounts(store), "default"):
             value = int(counter.read_text())
             await asyncio.sleep(0)
             counter.write_text(str(value + 1))

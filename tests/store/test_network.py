@@ -21,6 +21,7 @@ from loopback_auth.grant import Grant
 from loopback_auth.login import login
 from loopback_auth.refresh import TokenSource
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.network import is_share, network_file_system
@@ -222,13 +223,13 @@ def far(tmp_path: Path, mountinfo: Path) -> Path:
 
 
 @pytest.fixture
-def store(far: Path, mountinfo: Path) -> FileStore:
-    return FileStore(str(far), mountinfo=str(mountinfo))
+def store(far: Path, mountinfo: Path) -> Accounts:
+    return Accounts(FileStore(str(far), mountinfo=str(mountinfo)))
 
 
 @pytest.fixture
-def allowed(far: Path, mountinfo: Path) -> FileStore:
-    return FileStore(str(far), allow_network=True, mountinfo=str(mountinfo))
+def allowed(far: Path, mountinfo: Path) -> Accounts:
+    return Accounts(FileStore(str(far), allow_network=True, mountinfo=str(mountinfo)))
 
 
 @pytest.fixture
@@ -250,10 +251,10 @@ def refusal(far: Path, name: str = "default") -> str:
 
 
 @pytest.mark.parametrize("which", ["refresh", "login"])
-def test_a_store_on_a_network_is_not_proven(store: FileStore, allowed: FileStore, far: Path, which: str) -> None:
+def test_a_store_on_a_network_is_not_proven(store: Accounts, allowed: Accounts, far: Path, which: str) -> None:
     """For a refresh and a login alike: exit status 8, what to do about it, and not one file made; allowed, it is."""
 
-    def prove(store: FileStore) -> None:
+    def prove(store: Accounts) -> None:
         with store.journal("cafe") if which == "refresh" else store.login_journal("cafe") as journal:
             journal.prove()
 
@@ -268,7 +269,7 @@ def test_a_store_on_a_network_is_not_proven(store: FileStore, allowed: FileStore
 
 
 async def test_a_refresh_sends_nothing_from_there(
-    store: FileStore, allowed: FileStore, far: Path, server: TokenServer
+    store: Accounts, allowed: Accounts, far: Path, server: TokenServer
 ) -> None:
     """Refused before anything is spent; the account is as it was, and once it is allowed it is refreshed."""
     store.save(stored_at(server.url, 7200))
@@ -284,7 +285,7 @@ async def test_a_refresh_sends_nothing_from_there(
     assert server.presented == {REFRESH: 1}
 
 
-async def test_a_stored_token_is_handed_out_from_there(store: FileStore, server: TokenServer) -> None:
+async def test_a_stored_token_is_handed_out_from_there(store: Accounts, server: TokenServer) -> None:
     """Reading costs nothing: a good token is the answer, one that ends soon is too, with a warning."""
     warnings: list[LoopbackAuthError] = []
     for age, warned in ((0, []), (3570, [StoreUnsafe])):
@@ -294,7 +295,7 @@ async def test_a_stored_token_is_handed_out_from_there(store: FileStore, server:
     assert server.presented == {}
 
 
-def source(store: FileStore, warnings: list[LoopbackAuthError] | None = None) -> TokenSource:
+def source(store: Accounts, warnings: list[LoopbackAuthError] | None = None) -> TokenSource:
     return TokenSource(
         "default",
         store,
@@ -303,7 +304,7 @@ def source(store: FileStore, warnings: list[LoopbackAuthError] | None = None) ->
     )
 
 
-async def test_a_login_there_opens_no_browser(store: FileStore, far: Path) -> None:
+async def test_a_login_there_opens_no_browser(store: Accounts, far: Path) -> None:
     """Refused before a person has done anything, in one step or in two; nothing is kept."""
 
     def browser(_url: str) -> None:
@@ -323,7 +324,7 @@ async def test_the_command_on_a_network(far: Path, mountinfo: Path, server: Toke
     """`token` ends with 8, having sent nothing, whatever config.toml says but the line of the hint: that allows it."""
     as_root()
     home = far.parent
-    FileStore(str(far)).save(stored_at(server.url, 7200))
+    Accounts(FileStore(str(far))).save(stored_at(server.url, 7200))
     for content in (
         "",
         "allow_network_store = false\n",
