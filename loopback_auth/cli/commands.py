@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from loopback_auth.cli import voice
+from loopback_auth.cli.group import LazyGroup
 from loopback_auth.cli.main import unexpected
 from loopback_auth.cli.signals import Interrupted
 from loopback_auth.errors import LoopbackAuthError
@@ -29,6 +29,7 @@ COMMANDS = {
     "logout": "forget an account's tokens",
     "api": "GET below the server's API base with the access token",
     "setup": "write config.toml by answering questions",
+    "store": "set up a store, seal it, or move accounts to another",
     "certificate": "show, renew or trust the certificate of https redirects",
     "sandbox": "run a stand-in for the authorization server",
 }
@@ -41,30 +42,10 @@ Begin without any keys:
 """
 
 
-class Commands(click.Group):
-    """A group that imports a command when it is called: `token` does not pay for `login`."""
-
-    def list_commands(self, _context: click.Context) -> list[str]:
-        """Return the names, the most used first."""
-        return list(COMMANDS)
-
-    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
-        """Import and return a command."""
-        name = ALIASES.get(name, name)
-        if name not in COMMANDS:
-            return None
-        command = importlib.import_module(f"loopback_auth.cli.{name}").command
-        assert isinstance(command, click.Command)  # noqa: S101 (each module of COMMANDS has one)
-        return command
-
-    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list without importing anything."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
-
-
 @click.command(
-    cls=Commands,
+    cls=LazyGroup,
+    table=COMMANDS,
+    aliases=ALIASES,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=False,
