@@ -72,7 +72,9 @@ class TokenSource:
             left = seconds_left(account, self._now())
             return (left is None or left > 0) and account.tokens.access_token != rejected
 
-        return _bearer(await self._account(will_do, better_than_nothing))
+        account = await self._account(will_do, better_than_nothing)
+        self._store.leave(account)
+        return _bearer(account)
 
     async def refresh(self, *, force: bool = False, resend: bool = False) -> Account:
         """Refresh if `token` would, or with `force` anyway; a newer generation of another process is taken for that.

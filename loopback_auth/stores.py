@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from loopback_auth import config_file, folders
 from loopback_auth.errors import ConfigurationError
@@ -12,23 +13,57 @@ from loopback_auth.store.base import Store
 from loopback_auth.store.file import FileStore
 from loopback_auth.text import printable
 
+if TYPE_CHECKING:
+    from loopback_auth.store.postgresql.connection import Connection
+
 
 def open_store(environ: Mapping[str, str] = os.environ) -> Accounts:
     """Return the accounts of the store that `LOOPBACK_AUTH_STORE` names, or `store` in `config.toml`.
 
     Without either, those in the usual folder. Raises ConfigurationError.
     """
-    try:
-        address = folders.store_address(environ)
-    except (OSError, ValueError):
-        config_file.read(environ)  # says what is wrong with it
-        raise ConfigurationError("store in config.toml is not text", hint='store = "file:/folder"') from None
-    return open_at(address, environ)
+    return open_at(_address(environ), environ)
 
 
 def open_at(address: str, environ: Mapping[str, str] = os.environ) -> Accounts:
     """Return the accounts of the store at an address. Raises ConfigurationError."""
     return Accounts(_store_at(address, environ))
+
+
+def _address(environ: Mapping[str, str]) -> str:
+    try:
+        return folders.store_address(environ)
+    except (OSError, ValueError):
+        config_file.read(environ)  # says what is wrong with it
+        raise ConfigurationError("store in config.toml is not text", hint='store = "file:/folder"') from None
+
+
+def postgresql_connection(environ: Mapping[str, str] = os.environ) -> Connection:
+    """Return a connection to the PostgreSQL store that is named, not yet made. Raises ConfigurationError."""
+    address = _address(environ)
+    if not _is_postgresql(address):
+        raise ConfigurationError(
+            f"the store {printable(folders.without_password(address))} has no tables to be made",
+            hint="name a PostgreSQL server: LOOPBACK_AUTH_STORE=postgresql://OWNER@HOST/DATABASE",
+        )
+    _import_psycopg()
+    from loopback_auth.store.postgresql.connection import Connection
+
+    return Connection(address, environ)
+
+
+def _is_postgresql(address: str) -> bool:
+    return address.startswith(("postgresql://", "postgres://"))
+
+
+def _import_psycopg() -> None:
+    try:
+        import psycopg  # noqa: F401 (only to say what is missing)
+    except ImportError:
+        raise ConfigurationError(
+            "the store is a PostgreSQL server, and the library for that is not installed",
+            hint="pipx inject loopback-auth 'psycopg[binary]', or: pip install 'loopback-auth[postgresql]'",
+        ) from None
 
 
 def _store_at(address: str, environ: Mapping[str, str]) -> Store:

@@ -50,9 +50,12 @@ class Accounts:
         account = parse(record.content, name, f"account {name} in {self.address}")
         if record.age is not None:
             account = replace(account, received=clock.before(self._now(), record.age))
+        return account
+
+    def leave(self, account: Account) -> None:
+        """Keep the access token where the next `token` of this machine finds it, if the store is shared."""
         if self._cache is not None:
             self._cache.keep(account)
-        return account
 
     def generation(self, name: str) -> int:
         """Return that of what stands there, even where the account cannot be read; 0 of nothing."""
@@ -70,8 +73,8 @@ class Accounts:
             account = replace(account, machine=None)
         age = max(clock.seconds_between(account.received, self._now()), 0.0)
         self.store.write(account.name, Record(serialise(account), account.generation, age), replaces)
-        if self._cache is not None:
-            self._cache.keep(account)
+        if self._cache is not None:  # an older token
+            self._cache.forget(account.name)
 
     def remove(self, name: str) -> bool:
         """Forget the account and all that is about it, durably; return whether there was one."""

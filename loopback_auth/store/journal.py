@@ -23,14 +23,13 @@ import time
 from collections.abc import Iterator
 
 from loopback_auth import files
-from loopback_auth.clock import Moment
 from loopback_auth.errors import Overtaken, StoreNotWritable, StoreUnsafe
 from loopback_auth.files import CREATE, OPEN, check, remove_quietly, sync, sync_folder, write_all
 from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import STAGE_LIMIT, Intent
-from loopback_auth.store.head import can_be_kept
 from loopback_auth.store.lock import is_at, let_go, take
 from loopback_auth.store.network import MOUNTINFO, network_file_system
+from loopback_auth.store.record import intent_members, parse_intent
 from loopback_auth.text import printable
 
 _PAGE = 4096
@@ -99,7 +98,7 @@ class FileJournal:
     def intent(self) -> Intent | None:
         """What was sent last, or was about to be; None where nothing is in doubt."""
         lines = self._lines()
-        return dataclasses.replace(_parse(lines[-1]), sendings=len(lines)) if lines else None
+        return dataclasses.replace(_intent(lines[-1]), sendings=len(lines)) if lines else None
 
     @property
     def answer(self) -> bytes:
@@ -142,7 +141,9 @@ class FileJournal:
             try:
                 os.ftruncate(self._intent, whole)
                 os.lseek(self._intent, whole, os.SEEK_SET)
-                write_all(self._intent, json.dumps(_members(intent)).encode("ascii") + b"\n")
+                write_all(
+                    self._intent, json.dumps({**intent_members(intent), "process": os.getpid()}).encode("ascii") + b"\n"
+                )
                 sync(self._intent)
                 sync_folder(self._folder)
             except OSError:
@@ -337,30 +338,9 @@ _ABOUT_TO_BEGIN = 60.0
 _OURS = ("tokens.", "last-error.")
 
 
-def _members(intent: Intent) -> dict[str, object]:
-    armed = intent.armed
-    return {
-        "generation": intent.generation,
-        "digest": intent.digest,
-        "armed": [armed.unix, armed.boot_id, armed.uptime],
-        "process": os.getpid(),
-        "grant": intent.grant,
-    }
-
-
-def _parse(line: bytes) -> Intent:
+def _intent(line: bytes) -> Intent:
     """Return the intent of a line; one that cannot be read is about nothing that is known."""
     try:
-        members = json.loads(line)
-        unix, boot_id, uptime = members["armed"]
-        armed = Moment(float(unix), str(boot_id), float(uptime))
-        if not can_be_kept(armed):  # tokens that came of it could not be stored
-            raise ValueError
-        return Intent(
-            generation=int(members["generation"]),
-            digest=str(members["digest"]),
-            armed=armed,
-            grant=members["grant"],
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return Intent(generation=0, digest="", armed=Moment(0.0, "-", 0.0))
+        return parse_intent(json.loads(line))
+    except (ValueError, RecursionError):
+        return parse_intent(None)

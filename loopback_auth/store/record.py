@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from loopback_auth.clock import Moment
 from loopback_auth.errors import StoreError
-from loopback_auth.store.head import FAR, FORMAT, SEALED, head
+from loopback_auth.store.head import FAR, FORMAT, SEALED, can_be_kept, head
 from loopback_auth.text import printable
 
 TYPE_CHECKING = False  # as mypy knows it: `typing` takes 5 ms
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loopback_auth.oauth.registration import ClientRegistration
-    from loopback_auth.store.base import Account, Trouble
+    from loopback_auth.store.base import Account, Intent, Trouble
 
 _KINDS: dict[str, Any] = {
     "generation": int,
@@ -225,3 +225,33 @@ def parse_trouble(content: bytes) -> Trouble | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
+
+
+def intent_members(intent: Intent) -> dict[str, Any]:
+    """Return an intent as JSON holds it; how often it was sent is how many there are."""
+    armed = intent.armed
+    return {
+        "generation": intent.generation,
+        "digest": intent.digest,
+        "armed": [armed.unix, armed.boot_id, armed.uptime],
+        "grant": intent.grant,
+    }
+
+
+def parse_intent(members: Any) -> Intent:
+    """Return the intent of such members; one that cannot be read is about nothing that is known."""
+    from loopback_auth.store.base import Intent
+
+    try:
+        unix, boot_id, uptime = members["armed"]
+        armed = Moment(float(unix), str(boot_id), float(uptime))
+        if not can_be_kept(armed):  # tokens that came of it could not be stored
+            raise ValueError
+        return Intent(
+            generation=int(members["generation"]),
+            digest=str(members["digest"]),
+            armed=armed,
+            grant=members["grant"],
+        )
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return Intent(generation=0, digest="", armed=Moment(0.0, "-", 0.0))

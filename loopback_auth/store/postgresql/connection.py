@@ -1,0 +1,206 @@
+"""One connection to a PostgreSQL server: made when it is needed, made again when it broke, never waited for for ever.
+
+Each statement is a transaction of its own, with bound parameters and nothing left in the session behind it: so a pooler
+that deals out connections by the transaction may stand in between. No transaction is ever open while HTTP is under way.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, errors, pq
+
+from loopback_auth.errors import ConfigurationError, StoreNotWritable
+from loopback_auth.folders import without_password
+from loopback_auth.text import printable
+
+CONNECT_TIMEOUT = 5
+"""Seconds to connect to one host of the address."""
+STATEMENT_TIMEOUT = 8.0
+"""Seconds a statement may take, its answer included: then the connection is cut."""
+_PAUSE = 0.2
+"""Seconds between two tries to reach the server, while there is patience."""
+_LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleSessionTimeout)
+_WEAK = ("disable", "allow", "prefer")
+_SYSTEM_ROOTS = 160000
+"""The version of libpq from which on it knows the system's certificates."""
+
+Row = tuple[Any, ...]
+Parameters = Sequence[object] | Mapping[str, object]
+
+
+class Connection:
+    """Runs statements at an address, `postgresql://…`. Threads may share it: one statement at a time.
+
+    Raises ConfigurationError where the address is none, or names another machine and no TLS.
+    """
+
+    def __init__(self, address: str, environ: Mapping[str, str] = os.environ) -> None:
+        self.shown = printable(without_password(address))
+        self._parameters = _parameters(address, self.shown, environ)
+        self._guard = threading.Lock()
+        self._open: psycopg.Connection[Row] | None = None
+        self._process = os.getpid()
+
+    def run(self, statement: str, parameters: Parameters = (), *, patience: float = 0.0) -> list[Row]:
+        """Run a statement that may be run twice, and return its rows.
+
+        A connection that broke since it was last used is made anew at once, and a server that is not there is tried
+        again for `patience` seconds. So a statement whose acknowledgement was lost is run once more. Raises
+        StoreNotWritable.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                with self._connected() as (session, _):
+                    return session.execute(statement.encode("ascii"), parameters).fetchall()
+            except _Failed as failed:
+                if not _is_lost(failed.error) or (failed.is_new and time.monotonic() >= deadline):
+                    raise self.explained(failed.error) from failed.error
+                if failed.is_new:
+                    time.sleep(_PAUSE)
+
+    @contextmanager
+    def transaction(self, *, keep: bool) -> Iterator[psycopg.Connection[Row]]:
+        """Run several statements as one transaction, which is taken back at the end unless `keep`."""
+        self.run("SELECT 1")  # one that broke since it was last used is no failure
+        try:
+            with self._connected() as (session, _), session.transaction(force_rollback=not keep):
+                yield session
+        except _Failed as failed:
+            raise self.explained(failed.error) from failed.error
+
+    def another(self) -> psycopg.Connection[Row]:
+        """Return a connection of one's own. Raises psycopg.Error."""
+        return psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+
+    def explained(self, error: psycopg.Error) -> StoreNotWritable:
+        """Return our error for one of the server's or of the way to it."""
+        said = _said(error)
+        match error:
+            case errors.ReadOnlySqlTransaction():
+                return StoreNotWritable(
+                    f"the store {self.shown} can only be read: {said}",
+                    hint="nothing was spent; name the primary server, or end its read-only mode",
+                )
+            case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
+                return StoreNotWritable(
+                    f"the store {self.shown} has no tables of this version", hint="make them: loopback-auth store init"
+                )
+            case errors.InsufficientPrivilege():
+                return StoreNotWritable(
+                    f"the store {self.shown} refuses this user: {said}",
+                    hint="what the user needs, as SQL: loopback-auth store init --sql",
+                )
+            case _ if " failed for user " in said or " does not exist" in said or "no pg_hba.conf entry" in said:
+                return StoreNotWritable(
+                    f"the store {self.shown} does not let us in: {said}", hint="look at its user, password and name"
+                )
+            case _ if _is_lost(error):
+                return StoreNotWritable(
+                    f"the store {self.shown} cannot be reached: {said}",
+                    hint="nothing was spent; try again when the server is there",
+                )
+            case _:
+                return StoreNotWritable(f"the store {self.shown} did not do it: {said}")
+
+    @contextmanager
+    def _connected(self) -> Iterator[tuple[psycopg.Connection[Row], bool]]:
+        """Have the connection alone, and whether it was made for this. Raises _Failed, and has dropped it then."""
+        with self._guard:
+            if self._process != os.getpid():  # a child does not speak on its parent's connection, nor closes it
+                self._open, self._process = None, os.getpid()
+            is_new = self._open is None or self._open.closed
+            try:
+                if self._open is None or self._open.closed:
+                    self._open = self.another()
+                with within(self._open, STATEMENT_TIMEOUT):
+                    yield self._open, is_new
+            except psycopg.Error as error:
+                if self._open is not None:
+                    with suppress(psycopg.Error, OSError):
+                        self._open.close()
+                    self._open = None
+                raise _Failed(error, is_new) from error
+
+
+class _Failed(Exception):
+    def __init__(self, error: psycopg.Error, is_new: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.is_new = is_new
+
+
+@contextmanager
+def within(connection: psycopg.Connection[Row], seconds: float) -> Iterator[None]:
+    """Cut the connection after so many seconds: a server that stands still does not answer, and does not hang up."""
+    timer = threading.Timer(seconds, _cut, (connection,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connection: psycopg.Connection[Row]) -> None:
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as own:
+        own.shutdown(socket.SHUT_RDWR)
+
+
+def _said(error: psycopg.Error) -> str:
+    """Return the server's or libpq's words, without where they come from."""
+    whole = error.diag.message_primary or str(error).strip()
+    words = whole.rpartition("FATAL:")[2] if "FATAL:" in whole else whole.partition("\n")[0].rpartition(" failed: ")[2]
+    return printable(words.strip().partition("\n")[0], 160)
+
+
+def _is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection failed, and not the statement."""
+    return isinstance(error, _LOST) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+
+
+def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return what libpq is told, TLS with verified certificates among it where the server is not this machine."""
+    try:
+        named = {key: value for key, value in conninfo.conninfo_to_dict(address).items() if value is not None}
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            f"{shown} is not the address of a PostgreSQL server", hint="postgresql://USER@HOST/DATABASE"
+        ) from error
+    hosts = str(named.get("hostaddr") or named.get("host") or environ.get("PGHOST", "")).split(",")
+    usual: dict[str, Any] = {
+        "fallback_application_name": "loopback-auth",
+        "connect_timeout": CONNECT_TIMEOUT,
+        "tcp_user_timeout": int(STATEMENT_TIMEOUT * 1000),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    if len(hosts) > 1:
+        usual["target_session_attrs"] = "read-write"
+    if "service" in named or not all(map(_is_here, hosts)):
+        usual["sslmode"] = environ.get("PGSSLMODE", "verify-full")
+        chosen = str(named.get("sslmode", usual["sslmode"]))
+        if chosen in _WEAK:
+            raise ConfigurationError(
+                f"the store {shown} is on another machine, and sslmode={chosen} does without TLS",
+                hint="leave sslmode out: the server is verified then; sslrootcert=FILE names its authority",
+            )
+        own = os.path.expanduser("~/.postgresql/root.crt")
+        has_roots = "sslrootcert" in named or "PGSSLROOTCERT" in environ or os.path.exists(own)
+        if chosen == "verify-full" and not has_roots and pq.version() >= _SYSTEM_ROOTS:
+            usual["sslrootcert"] = "system"
+    return {**usual, **named}
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine: a socket in the file system, or a loopback address."""
+    return not host or host[0] in "/@" or host in ("localhost", "::1") or host.startswith("127.")

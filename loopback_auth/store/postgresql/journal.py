@@ -1,0 +1,268 @@
+"""The PostgreSQL store's journal of one spend: idle → in_flight → idle, by compare-and-set, and no lock in between.
+
+    in_flight    whoever made the claim may send, and nobody else, until its lease ends by the server's clock
+    in_doubt     the refresh token was sent, and no answer is known. A claim whose lease has ended is that, never idle
+
+A claim changes the row only if nothing has changed it since it was looked at. What was sent is committed if the account
+is of the same generation still, whoever holds a claim by then: tokens that came are worth more than a claim.
+
+Where the server cannot be reached once the answer is there, that is kept on this machine, as it would have been there,
+and adopted by the next command here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from loopback_auth.errors import Overtaken, StoreBusy, StoreError
+from loopback_auth.store.base import STAGE_LIMIT, Intent
+from loopback_auth.store.journal import FileJournal
+from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.postgresql.row import Seen, look
+from loopback_auth.store.record import intent_members
+
+LEASE = 60.0
+"""Seconds a claim holds: the request has 20 of them, the way to the store the rest."""
+STALE = 20.0
+"""Seconds after which a claim is not used any more that was made, and whose maker stood still meanwhile."""
+STAGE_PATIENCE = 2.0
+"""Seconds to go on trying to bring an answer to the server, before it is kept here."""
+CHANNEL = "loopback_auth"
+"""What is notified of when an account is committed, or its claim let go; the payload is its name."""
+
+_CLAIM = """
+    UPDATE loopback_auth.account
+    SET state = 'in_flight', claim = %(claim)s, claimed_by = %(who)s, lease_until = now() + %(lease)s * interval '1 s',
+        intents = %(intents)s::jsonb, answer = NULL, revision = %(revision)s + 1
+    WHERE name = %(name)s AND (
+        revision = %(revision)s AND (state <> 'in_flight' OR lease_until <= now() OR claim = ANY(%(own)s))
+        OR claim = %(claim)s)
+    RETURNING revision
+"""
+_STAGE = """
+    UPDATE loopback_auth.account SET answer = %s
+    WHERE name = %s AND claim = %s RETURNING revision
+"""
+_LET_GO = """
+    WITH done AS (
+        UPDATE loopback_auth.account
+        SET state = %(state)s, claim = NULL, claimed_by = NULL, lease_until = NULL,
+            intents = %(intents)s::jsonb, answer = CASE WHEN %(keep)s THEN answer END, revision = revision + 1
+        WHERE name = %(name)s AND (claim = ANY(%(own)s) OR (claim IS NULL AND revision = %(revision)s))
+        RETURNING revision)
+    SELECT revision, pg_notify('loopback_auth', %(name)s) FROM done
+"""
+
+
+class PostgreSQLJournal:
+    """Implements `Journal` for the refreshes of one account. `left` is where this machine keeps what it must."""
+
+    def __init__(self, connection: Connection, name: str, left: FileJournal) -> None:
+        self._connection = connection
+        self._name = name
+        self._left = left
+        self._seen: Seen | None = None
+        self._own: list[str] = []
+        """The names of our claims, from before one is made until it is let go."""
+        self._intents: tuple[Intent, ...] = ()
+        self._answer = b""
+        self._listening: psycopg.Connection[Any] | None = None
+        self._deaf = False
+
+    # -- what an earlier process left
+
+    def try_open(self) -> bool:
+        """Take over what a process that has ended left; False while another's claim holds."""
+        if self._own:
+            return True
+        self._hear()
+        self._seen = look(self._connection, self._name)
+        self._intents, self._answer = self._seen.intents, self._seen.answer
+        if self._seen.claim is not None or not self._left.try_open():
+            return False
+        left, answer = self._left.intent, self._left.answer
+        if left is not None and answer and self._seen.record and left.generation == self._seen.record.generation:
+            self._intents, self._answer = (*self._intents[:-1], left), answer
+        return True
+
+    @property
+    def news(self) -> int | None:
+        """A descriptor that can be read once an account has changed; None behind a pooler, which passes nothing on."""
+        if self._listening is None and not self._deaf:
+            self._listen()
+        return None if self._listening is None else self._listening.fileno()
+
+    def tidy(self) -> None:
+        """Remove what this machine has left of an earlier generation."""
+        left = self._left.intent
+        if left is None or self._seen is None or self._seen.record is None:
+            self._left.tidy()
+        elif left.generation < self._seen.record.generation:
+            self._left.clear()
+
+    @property
+    def intent(self) -> Intent | None:
+        """What was sent last, or was about to be; None where nothing is in doubt."""
+        return replace(self._intents[-1], sendings=len(self._intents)) if self._intents else None
+
+    @property
+    def answer(self) -> bytes:
+        """What that brought, as far as it came."""
+        return self._answer
+
+    # -- before the request leaves
+
+    def prove(self) -> None:
+        """See that the server was no standby and not read-only a moment ago; the claim itself shows the rest."""
+        self._looked().check_writable(self._connection.shown)
+
+    def arm(self, intent: Intent) -> None:
+        """Claim the account: only if nothing about it has changed since it was looked at.
+
+        Raises Overtaken, StoreNotWritable: then it must not be sent.
+        """
+        seen, begun = self._looked(), time.monotonic()
+        former, claim = self._own, secrets.token_hex(16)
+        self._own = [*former, claim]
+        rows = self._connection.run(
+            _CLAIM,
+            {
+                "claim": claim,
+                "own": former,
+                "who": f"{socket.gethostname()[:60]}, process {os.getpid()}",
+                "lease": LEASE,
+                "intents": _as_json((*self._intents, intent)),
+                "name": self._name,
+                "revision": seen.revision,
+            },
+        )
+        if not rows:
+            self._own = former
+            raise Overtaken(f"account {self._name} was changed by another machine", hint="nothing was sent; try again")
+        self._seen = replace(seen, revision=rows[0][0])
+        self._intents, self._answer = (*self._intents, intent), b""
+        if time.monotonic() - begun > STALE:
+            self.withdraw()
+            raise StoreBusy(
+                f"the store {self._connection.shown} took too long to let account {self._name} be refreshed",
+                hint="nothing was sent; try again",
+            )
+
+    # -- the answer
+
+    def stage(self, piece: bytes) -> None:
+        """Keep the next bytes of the answer, until `sync` in memory alone."""
+        self._answer = (self._answer + piece)[:STAGE_LIMIT]
+
+    def sync(self) -> None:
+        """Make the answer durable there, or here. Raises StoreNotWritable: it is here, or nowhere."""
+        if not self._answer or not self._own:
+            return
+        try:
+            parameters = (self._answer.decode("ascii", "replace"), self._name, self._own[-1])
+            rows = self._connection.run(_STAGE, parameters, patience=STAGE_PATIENCE)
+        except StoreError:
+            self._keep_here()
+            raise
+        if not rows:  # the lease has ended meanwhile, and another machine asks again: this answer is worth keeping
+            self._keep_here()
+
+    def _keep_here(self) -> None:
+        with suppress(StoreError):
+            self._left.prove()
+            self._left.arm(self._intents[-1])
+            self._left.stage(self._answer)
+            self._left.sync()
+
+    # -- when the outcome is known
+
+    def withdraw(self) -> None:
+        """Take the last `arm` back: it turned out that what was sent was not spent by it."""
+        former = self._intents[:-1]
+        self._let_go("in_doubt" if former else "idle", former, keep=False)
+        self._intents = former
+
+    def clear(self) -> None:
+        """Remove intents and answers: what was sent is committed, or was refused for good."""
+        if self._own or (self._seen is not None and self._seen.intents and self._intents):
+            self._let_go("idle", (), keep=False)
+        self._intents, self._answer = (), b""
+        self._left.clear()
+
+    def settled(self) -> None:
+        """Know that a newer generation was written: that has let the claim go."""
+        self._own = []
+        self._intents = ()
+
+    def _let_go(self, state: str, intents: tuple[Intent, ...], *, keep: bool) -> None:
+        parameters = {
+            "state": state,
+            "intents": _as_json(intents),
+            "keep": keep,
+            "name": self._name,
+            "own": self._own,
+            "revision": self._looked().revision,
+        }
+        rows = self._connection.run(_LET_GO, parameters)
+        self._own = []
+        if rows:
+            self._seen = replace(self._looked(), revision=rows[0][0], intents=intents)
+
+    def __enter__(self) -> PostgreSQLJournal:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._own:  # sent, and the outcome is not known: whoever comes next need not wait for the lease
+            with suppress(StoreError):
+                self._let_go("in_doubt", self._intents, keep=True)
+            self._own = []
+        self._left.__exit__(None, None, None)
+        if self._listening is not None:
+            with suppress(psycopg.Error):
+                self._listening.close()
+            self._listening = None
+
+    # -- within
+
+    def _looked(self) -> Seen:
+        if self._seen is None:
+            self._seen = look(self._connection, self._name)
+        return self._seen
+
+    def _listen(self) -> None:
+        """Wait for news on a connection of its own, unless a pooler is in between: it would hear nothing there."""
+        try:
+            own = self._connection.another()
+            ((process,),) = own.execute("SELECT pg_backend_pid()").fetchall()
+            if process == own.info.backend_pid:
+                own.execute("LISTEN loopback_auth")
+                self._listening = own
+            else:
+                own.close()
+                self._deaf = True
+        except psycopg.Error:
+            self._deaf = True
+
+    def _hear(self) -> None:
+        """Take what was heard off the connection, so that it can be waited at again."""
+        if self._listening is not None:
+            try:
+                self._listening.pgconn.consume_input()
+                while self._listening.pgconn.notifies() is not None:
+                    pass
+            except psycopg.Error:
+                self._listening.close()
+                self._listening, self._deaf = None, True
+
+
+def _as_json(intents: tuple[Intent, ...]) -> str:
+    return json.dumps([intent_members(intent) for intent in intents])

@@ -1,0 +1,66 @@
+"""What the server says of an account in one look, and of itself."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from loopback_auth.errors import StoreNotWritable
+from loopback_auth.store.base import Intent, Record, Trouble
+from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.record import parse_intent, parse_trouble
+
+_LOOK = """
+    SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
+           (SELECT max(version) FROM loopback_auth.schema),
+           generation, content, extract(epoch FROM now() - received_at)::float8,
+           state = 'in_flight' AND lease_until > now(), claim, claimed_by,
+           intents::text, answer, trouble::text, revision
+    FROM (SELECT 1) one LEFT JOIN loopback_auth.account ON name = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An account's row as it was, or that there is none; and whether the server can be written to."""
+
+    standby: bool
+    read_only: bool
+    version: int
+    record: Record | None = None
+    claim: str | None = field(default=None, repr=False)
+    """Who sends, while nobody else may."""
+    claimed_by: str | None = None
+    intents: tuple[Intent, ...] = ()
+    answer: bytes = field(default=b"", repr=False)
+    trouble: Trouble | None = None
+    revision: int = 0
+
+    def check_writable(self, shown: str) -> None:
+        """Raise StoreNotWritable where nothing could be written now."""
+        if self.standby or self.read_only:
+            why = "it is a standby, which only follows another server" if self.standby else "it is in read-only mode"
+            raise StoreNotWritable(
+                f"the store {shown} can only be read: {why}",
+                hint="nothing was spent; name the primary server, or end its read-only mode",
+            )
+
+
+def look(connection: Connection, name: str) -> Seen:
+    """Ask for the row of an account. Raises StoreError."""
+    ((standby, read_only, version, *own),) = connection.run(_LOOK, (name,))
+    generation, content, age, in_flight, claim, claimed_by, intents, answer, trouble, revision = own
+    if generation is None:
+        return Seen(standby, read_only, version or 0)
+    return Seen(
+        standby,
+        read_only,
+        version or 0,
+        Record(content.encode(errors="replace"), generation, max(age, 0.0)),
+        claim if in_flight else None,
+        claimed_by,
+        tuple(map(parse_intent, json.loads(intents))),
+        (answer or "").encode(errors="replace"),
+        None if trouble is None else parse_trouble(trouble.encode(errors="replace")),
+        revision,
+    )

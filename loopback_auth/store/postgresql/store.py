@@ -1,0 +1,192 @@
+"""`PostgreSQLStore`: a row for each account; what belongs to this machine alone is in a folder of its own.
+
+In the folder: `NAME/lock`, so that one process of this machine at a time asks the server; `login-N-intent`, `-answer`:
+a login that somebody goes through in this machine's browser; `intent`, `answer`: what could not be brought to the
+server. Whoever opens this store seals what goes into it (`sealed.py`): the server never sees a token.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+
+from loopback_auth.errors import Overtaken, StoreError, StoreNotWritable
+from loopback_auth.store.base import Journal, Lock, Record, Trouble
+from loopback_auth.store.file import FileStore
+from loopback_auth.store.head import account_folder
+from loopback_auth.store.journal import FileJournal
+from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.postgresql.journal import PostgreSQLJournal
+from loopback_auth.store.postgresql.row import look
+from loopback_auth.store.postgresql.schema import VERSION
+from loopback_auth.store.record import serialise_trouble
+
+WRITE_PATIENCE = 15.0
+"""Seconds to go on trying to bring new tokens to the server: it may be restarting, or another one takes over."""
+
+_INSERT = """
+    INSERT INTO loopback_auth.account (name, generation, content, received_at)
+    VALUES (%(name)s, %(generation)s, %(content)s, now() - %(age)s * interval '1 s')
+    ON CONFLICT DO NOTHING RETURNING revision
+"""
+_REPLACE = """
+    WITH done AS (
+        UPDATE loopback_auth.account
+        SET generation = %(generation)s, content = %(content)s, received_at = now() - %(age)s * interval '1 s',
+            state = 'idle', claim = NULL, claimed_by = NULL, lease_until = NULL, intents = '[]', answer = NULL,
+            trouble = NULL, revision = revision + 1
+        WHERE name = %(name)s AND generation = %(replaces)s
+        RETURNING revision)
+    SELECT revision, pg_notify('loopback_auth', %(name)s) FROM done
+"""
+_REWRITE = """
+    UPDATE loopback_auth.account
+    SET content = %(content)s, received_at = now() - %(age)s * interval '1 s'
+    WHERE name = %(name)s AND generation = %(replaces)s
+    RETURNING revision
+"""
+_PROBE = """
+    INSERT INTO loopback_auth.account (name, generation, content, received_at)
+    VALUES (%s, 0, %s, now()) RETURNING revision
+"""
+_LARGE = 1 << 16
+"""Characters in a probe: no account takes more."""
+
+
+class PostgreSQLStore:
+    """Implements `Store` at an address `postgresql://…`. Raises ConfigurationError: see `Connection`."""
+
+    def __init__(self, address: str, folder: str) -> None:
+        self.connection = Connection(address)
+        self._folder = folder
+        self._here = FileStore(folder)
+        self._open: dict[str, PostgreSQLJournal] = {}
+
+    @property
+    def address(self) -> str:
+        """Where the secrets live, without a password."""
+        return self.connection.shown
+
+    @property
+    def shared(self) -> bool:
+        """Many machines use it at once."""
+        return True
+
+    def names(self) -> list[str]:
+        """Return the names of all accounts, sorted."""
+        return sorted(name for (name,) in self.connection.run("SELECT name FROM loopback_auth.account"))
+
+    def read(self, name: str) -> Record | None:
+        """Return what is kept under this name, its age by the server's clock; None if there is nothing."""
+        return look(self.connection, name).record
+
+    def write(self, name: str, record: Record, replaces: int) -> None:
+        """Make the record durable if generation `replaces` stands there, in one statement with what ends its claim.
+
+        A server that goes away meanwhile is waited for. Raises StoreNotWritable, Overtaken.
+        """
+        self._check_name(name)
+        statement = _INSERT if replaces == 0 else _REWRITE if replaces == record.generation else _REPLACE
+        parameters = {
+            "name": name,
+            "generation": record.generation,
+            "content": record.content.decode("ascii"),
+            "age": record.age or 0.0,
+            "replaces": replaces,
+        }
+        if not self.connection.run(statement, parameters, patience=WRITE_PATIENCE):
+            stands = self.read(name)  # our own, where the acknowledgement was lost and it was written again
+            if stands is None or (stands.generation, stands.content) != (record.generation, record.content):
+                raise Overtaken(
+                    f"account {name} was changed by another machine", hint="it was left as it is; try again"
+                )
+        if record.generation != replaces and name in self._open:
+            self._open[name].settled()
+
+    def remove(self, name: str) -> bool:
+        """Remove the row, and what this machine has of the account."""
+        found = self.connection.run("DELETE FROM loopback_auth.account WHERE name = %s RETURNING name", (name,))
+        with suppress(StoreError):
+            self._here.remove(name)
+        return bool(found)
+
+    def lock(self, name: str) -> AbstractContextManager[Lock]:
+        """Return a lock between the processes of this machine, not yet taken; other machines are held off by claims."""
+        self._check_name(name)
+        try:
+            return self._here.lock(name)
+        except StoreNotWritable:  # no disk to keep anything on: claims hold among processes, too
+            return Unlocked()
+
+    def login_lock(self, name: str) -> AbstractContextManager[Lock]:
+        """Return the lock of whoever asks a person of this machine to log in to the account, not yet taken."""
+        return self._here.login_lock(name)
+
+    def journal(self, name: str) -> AbstractContextManager[Journal]:
+        """Return the journal of the account's refreshes, not yet opened."""
+        self._check_name(name)
+        self._open[name] = PostgreSQLJournal(self.connection, name, FileJournal(account_folder(self._folder, name)))
+        return self._open[name]
+
+    def login_journal(self, name: str) -> AbstractContextManager[Journal]:
+        """Return a new journal, for one login; it is this machine's, as the browser is."""
+        prefix = f"login-{os.urandom(4).hex()}-"
+        return LoginJournal(self, account_folder(self._folder, name), prefix)
+
+    def login_journals(self, name: str) -> Sequence[AbstractContextManager[Journal]]:
+        """Return the journals of all logins of this machine that have not ended as they should, or have not ended."""
+        return self._here.login_journals(name)
+
+    def trouble(self, name: str) -> Trouble | None:
+        """Return what was noted last."""
+        return look(self.connection, name).trouble
+
+    def note(self, name: str, trouble: Trouble) -> None:
+        """Keep what went wrong. Raises StoreError."""
+        text = serialise_trouble(trouble).decode("ascii")
+        statement = "UPDATE loopback_auth.account SET trouble = %s::jsonb WHERE name = %s RETURNING name"
+        self.connection.run(statement, (text, name))
+
+    def prove(self) -> None:
+        """Show that this user could store an account now: a row is written, and taken back. Raises StoreError."""
+        seen = look(self.connection, "")
+        seen.check_writable(self.address)
+        if seen.version != VERSION:
+            raise StoreError(
+                f"the tables of the store {self.address} are of version {seen.version}, this program's of {VERSION}",
+                hint="bring them up to date: loopback-auth store init",
+            )
+        with self.connection.transaction(keep=False) as session:
+            session.execute(_PROBE.encode(), (f"probe {os.urandom(8).hex()}", "0" * _LARGE))
+
+    @staticmethod
+    def _check_name(name: str) -> None:
+        account_folder("", name)
+
+
+class LoginJournal(FileJournal):
+    """A login's journal, on this machine's disk; proven are both, the disk and the server."""
+
+    def __init__(self, store: PostgreSQLStore, folder: str, prefix: str) -> None:
+        super().__init__(folder, prefix, allow_network=True)
+        self._store = store
+
+    def prove(self) -> None:
+        """Prove the server, then the disk. Raises StoreError."""
+        self._store.prove()
+        super().prove()
+
+
+class Unlocked:
+    """Stands in for the lock of a machine that has no disk."""
+
+    def try_acquire(self) -> bool:
+        """Nobody is kept out."""
+        return True
+
+    def __enter__(self) -> Unlocked:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        pass
