@@ -194,7 +194,7 @@ def test_dependencies_in_the_readme_are_the_real_ones() -> None:
     """Names, floors and licences are those of pyproject.toml and of what is installed."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = [each for extra in project["optional-dependencies"].values() for each in extra]
-    declared = dict(each.split(">=") for each in (*project["dependencies"], *optional))
+    declared = dict(re.split(r"(?:\[\w+\])?>=", each) for each in (*project["dependencies"], *optional))
     table = README.split("## Licence")[1]
     rows = re.findall(r"^\| (\w+)(?: \(.*?\))? \| ([\d.]+) \| (.+?) \|", table, re.MULTILINE)
     assert {name: floor for name, floor, _ in rows} == declared
