@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import glob
 import hashlib
 import importlib.util
 import json
@@ -32,7 +33,12 @@ SYSTEM_PARTS = {  # Debian's package → the commands any of which shows that th
     "tmux": ("tmux",),
     "strace": ("strace",),
     "iproute2": ("ip",),
+    "postgresql": ("initdb",),
+    "pgbouncer": ("pgbouncer",),
+    "gnome-keyring": ("gnome-keyring-daemon",),
+    "dbus-daemon": ("dbus-run-session",),
 }
+NO_MAIN_CLUSTER = Path("/etc/postgresql-common/createcluster.d/loopback-auth-tests.conf")
 
 
 class SetupFailed(Exception):
@@ -148,7 +154,8 @@ def importable_there(name: str) -> bool:
 
 def missing_system_parts() -> list[str]:
     """Debian's names of the packages whose commands are not there."""
-    search = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/sbin:/usr/bin:/snap/bin"
+    outside = ["/usr/sbin", "/usr/bin", "/snap/bin", *glob.glob("/usr/lib/postgresql/*/bin")]
+    search = os.pathsep.join([os.environ.get("PATH", os.defpath), *outside])
     return [
         package
         for package, commands in SYSTEM_PARTS.items()
@@ -173,10 +180,14 @@ def can_install() -> bool:
 
 def apt_get(packages: list[str]) -> None:
     say(f"apt-get install {' '.join(packages)}")
+    if "postgresql" in packages:  # else a cluster of the machine's own is made, and started at every boot
+        NO_MAIN_CLUSTER.parent.mkdir(parents=True, exist_ok=True)
+        NO_MAIN_CLUSTER.write_text("create_main_cluster = false\n")
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
         failure = quietly(["apt-get", "-q", *arguments], DEBIAN_FRONTEND="noninteractive")
         if failure:
             say(f"apt-get {' '.join(arguments)} failed:\n{failure[-4000:]}")
+    NO_MAIN_CLUSTER.unlink(missing_ok=True)
 
 
 # -- both --------------------------------------------------------------------------------------
