@@ -87,12 +87,13 @@ class PostgreSQLJournal:
         self._hear()
         self._seen = look(self._connection, self._name)
         self._intents, self._answer = self._seen.intents, self._seen.answer
-        if self._seen.claim is not None or not self._left.try_open():
+        if not self._left.try_open():
             return False
         left, answer = self._left.intent, self._left.answer
         if left is not None and answer and self._seen.record and left.generation == self._seen.record.generation:
             self._intents, self._answer = (*self._intents[:-1], left), answer
-        return True
+            return True  # whoever claims it: the tokens are here
+        return self._seen.claim is None
 
     @property
     def news(self) -> int | None:

@@ -1,0 +1,381 @@
+"""Spending a refresh token that many machines share: claims, deaths, and servers that go away in between."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loopback_auth import clock
+from loopback_auth.store.base import Intent
+from tests.faults.commands import until
+from tests.faults.machine import Far, Trial, far_side
+
+from .cluster import Cluster, Database
+from .machines import Machine, end_lease, expire, machines, row, stored, with_tables
+from .nursery import Nursery, Outcome
+from .pooler import Pooler
+from .proxy import Proxy, Verdict
+
+CLAIM, STAGE, COMMIT = "SET state = 'in_flight'", "SET answer = ", "SET generation = "
+"""What tells the statements of a spend apart."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Two machines, the server they share, and what is far away."""
+
+    far: Far
+    nursery: Nursery
+    tables: Database
+    homes: Path
+
+    @property
+    def one(self) -> Machine:
+        return Machine(self.homes / "one", self.tables.url())
+
+    @property
+    def two(self) -> Machine:
+        return Machine(self.homes / "two", self.tables.url())
+
+    def stored(self, far: Far | None = None) -> Trial:
+        """An account whose access token has expired, in the store."""
+        return stored(far or self.far, self.homes, self.one)
+
+    def token(self, machine: Machine, proxy: Proxy | None = None, **order: Any) -> Outcome:
+        """Ask for a token on a machine, whose way to the store goes through the proxy if there is one."""
+        if proxy is not None:
+            machine = machine.at(self.tables.url(port=proxy.port, sslmode="disable"))
+        return self.nursery.token(machine.environment, **order)
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+    with far_side(tmp_path_factory.mktemp("far")) as far:
+        yield far
+
+
+@pytest.fixture(scope="module")
+def forgiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+    with far_side(tmp_path_factory.mktemp("forgiving"), refresh_grace=60) as far:
+        yield far
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def fleet(far: Far, nursery: Nursery, database: Database, tmp_path: Path) -> Fleet:
+    return Fleet(far, nursery, with_tables(database), tmp_path)
+
+
+@pytest.fixture
+def own_fleet(far: Far, nursery: Nursery, own_cluster: Cluster, tmp_path: Path) -> Fleet:
+    """The same with a server that may be killed."""
+    return Fleet(far, nursery, with_tables(own_cluster.create_database("own")), tmp_path)
+
+
+def at(
+    statement: str, verdict: Verdict, also: Callable[[], object] = lambda: None, times: int = 1
+) -> Callable[[str], Verdict]:
+    """Do something to the first statements of a kind, and let all else pass."""
+    left = times
+
+    def on_query(text: str) -> Verdict:
+        nonlocal left
+        if statement in text and left:
+            left -= 1
+            also()
+            return verdict
+        return "pass"
+
+    return on_query
+
+
+def refreshed(far: Far, outcome: Outcome, machine: Machine) -> None:
+    """The next generation stands there, and its access token works and was handed out."""
+    assert (outcome.error, outcome.message) == (None, "")
+    account = machine.account()
+    assert account.generation == 2
+    assert outcome.token == account.tokens.access_token.reveal()
+    assert far.takes(outcome.token)
+
+
+def test_a_refresh(fleet: Fleet) -> None:
+    """One spend, the next generation stored, nothing left behind; at most four statements from the claim on."""
+    trial = fleet.stored()
+    with Proxy(fleet.tables.cluster) as proxy:
+        refreshed(fleet.far, fleet.token(fleet.one, proxy), fleet.one)
+        queries = proxy.queries
+    assert fleet.far.presented(trial.refresh_token) == 1
+    found = row(fleet.tables)
+    assert (found["generation"], found["state"], found["claimed_by"], found["answer"]) == (2, "idle", None, None)
+    assert (found["intents"], found["trouble"]) == ([], None)
+    (claim,) = [number for number, text in enumerate(queries) if CLAIM in text]
+    (commit,) = [number for number, text in enumerate(queries) if COMMIT in text]
+    assert commit - claim + 1 <= 4
+    assert len(queries) == commit + 1
+
+
+def test_the_other_machine_takes_what_the_first_got(fleet: Fleet) -> None:
+    """And asks nobody but the store for it; the next time not even that."""
+    fleet.stored()
+    first = fleet.token(fleet.one)
+    assert fleet.token(fleet.two).token == first.token
+    assert fleet.two.run("token").stdout == f"{first.token}\n"
+    assert fleet.two.at("postgresql://app@127.0.0.1:1/app").run("token").status == 8
+
+
+def test_killed_at_every_statement(fleet: Fleet) -> None:
+    """Whoever comes next, here or on another machine, refreshes it; lost is only what had not reached the store."""
+    lost = []
+    statements = statements_of(fleet.far, fleet)
+    for number in range(1, statements + 1):
+        for when in ("before", "after"):
+            for next_one in (fleet.one, fleet.two):
+                fleet.tables.sql("DELETE FROM loopback_auth.account")
+                trial = fleet.stored()
+                assert fleet.token(fleet.one, kill=(number, when)).killed
+                end_lease(fleet.tables)
+                outcome = fleet.token(next_one)
+                if outcome.error == "LoginRequired":
+                    assert outcome.message.startswith(
+                        "the refresh token was spent, and the answer with the next one was lost"
+                    )
+                    lost.append((number, when))
+                else:
+                    refreshed(fleet.far, outcome, fleet.one)
+                assert fleet.far.presented(trial.refresh_token) <= 2
+    assert lost == [(statements - 1, "before")] * 2  # the answer has come, and is about to be brought to the store
+
+
+def test_with_a_grace_nothing_is_lost(fleet: Fleet, forgiving: Far) -> None:
+    """A server that takes the same refresh token once more gives the tokens to whoever asks again."""
+    statements = statements_of(forgiving, fleet)
+    for number in range(statements - 2, statements + 1):
+        for when in ("before", "after"):
+            fleet.tables.sql("DELETE FROM loopback_auth.account")
+            fleet.stored(forgiving)
+            assert fleet.token(fleet.one, kill=(number, when)).killed
+            end_lease(fleet.tables)
+            refreshed(forgiving, fleet.token(fleet.two), fleet.two)
+
+
+def statements_of(far: Far, fleet: Fleet) -> int:
+    """How many statements a refresh takes; the last two are bringing the answer, and committing it."""
+    fleet.stored(far)
+    outcome = fleet.token(fleet.one)
+    assert outcome.error is None
+    return outcome.statements
+
+
+def test_nobody_sends_while_a_claim_holds(fleet: Fleet) -> None:
+    """A machine that died with its claim is waited for while its request may be under way; then one more asks."""
+    trial = fleet.stored()
+    assert kill_after_claim(fleet).killed
+    assert row(fleet.tables)["state"] == "in_flight"
+    busy = fleet.token(fleet.two, lock_timeout=0.5)
+    assert (busy.error, fleet.far.presented(trial.refresh_token)) == ("StoreBusy", 0)
+    end_lease(fleet.tables)
+    refreshed(fleet.far, fleet.token(fleet.two), fleet.two)
+    assert fleet.far.presented(trial.refresh_token) == 1
+    assert row(fleet.tables)["state"] == "idle"
+
+
+def kill_after_claim(fleet: Fleet) -> Outcome:
+    """Kill a process when its claim is committed; nothing is sent."""
+    for number in range(1, 20):
+        outcome = fleet.token(fleet.one, kill=(number, "after"))
+        if row(fleet.tables)["state"] == "in_flight":
+            return outcome
+        assert outcome.killed
+    raise AssertionError("no statement claims")
+
+
+# -- the server goes away --
+
+
+def test_a_server_killed_after_the_claim(own_fleet: Fleet) -> None:
+    """The claim was committed and the answer to it lost: nothing is sent. Afterwards any machine refreshes."""
+    trial = own_fleet.stored()
+    with Proxy(own_fleet.tables.cluster, at(CLAIM, "cut after", own_fleet.tables.cluster.kill)) as proxy:
+        outcome = own_fleet.token(own_fleet.one, proxy)
+    assert (outcome.error, own_fleet.far.presented(trial.refresh_token)) == ("StoreNotWritable", 0)
+    assert "cannot be reached" in outcome.message
+    own_fleet.tables.cluster.start()
+    assert row(own_fleet.tables)["state"] == "in_flight"
+    end_lease(own_fleet.tables)
+    refreshed(own_fleet.far, own_fleet.token(own_fleet.two), own_fleet.two)
+    assert own_fleet.far.presented(trial.refresh_token) == 1
+
+
+def test_a_claim_whose_answer_was_lost(own_fleet: Fleet) -> None:
+    """The network broke, the server did not: the claim is found to be our own, and used."""
+    trial = own_fleet.stored()
+    with Proxy(own_fleet.tables.cluster, at(CLAIM, "cut after")) as proxy:
+        refreshed(
+            own_fleet.far,
+            own_fleet.token(own_fleet.one, proxy),
+            own_fleet.one,
+        )
+    assert own_fleet.far.presented(trial.refresh_token) == 1
+
+
+@pytest.mark.parametrize("statement", [STAGE, COMMIT])
+@pytest.mark.parametrize("verdict", ["cut before", "cut after"])
+def test_a_server_killed_after_the_request_was_sent(statement: str, verdict: Verdict, own_fleet: Fleet) -> None:
+    """It is back within seconds: the tokens are committed then, once, and nothing is asked for again."""
+    trial = own_fleet.stored()
+    back = threading.Timer(3, own_fleet.tables.cluster.start)
+
+    def kill() -> None:
+        own_fleet.tables.cluster.kill()
+        back.start()
+
+    with Proxy(own_fleet.tables.cluster, at(statement, verdict, kill)) as proxy:
+        outcome = own_fleet.token(own_fleet.one, proxy)
+    back.join()
+    refreshed(own_fleet.far, outcome, own_fleet.one)
+    assert own_fleet.far.presented(trial.refresh_token) == 1
+    assert (row(own_fleet.tables)["state"], row(own_fleet.tables)["answer"]) == ("idle", None)
+    assert not [name for name in (own_fleet.one.folder / "default").iterdir() if name.name in ("intent", "answer")]
+
+
+def test_a_server_that_stays_away_after_the_request_was_sent(own_fleet: Fleet) -> None:
+    """The token is handed out, the answer kept here, and adopted here, whatever others have asked meanwhile."""
+    trial = own_fleet.stored()
+    brief = {"loopback_auth.store.postgresql.store.WRITE_PATIENCE": 0.5}
+    with Proxy(own_fleet.tables.cluster, at(STAGE, "cut before", own_fleet.tables.cluster.kill)) as proxy:
+        outcome = own_fleet.token(own_fleet.one, proxy, set=brief)
+    assert outcome.token is not None
+    assert own_fleet.far.takes(outcome.token)
+    (warning,) = outcome.warnings
+    assert "cannot be reached" in warning
+    own_fleet.tables.cluster.start()
+    assert row(own_fleet.tables)["state"] == "in_flight"
+    end_lease(own_fleet.tables)
+    refused = own_fleet.token(own_fleet.two)
+    assert refused.error == "LoginRequired"
+    refreshed(own_fleet.far, own_fleet.token(own_fleet.one), own_fleet.one)
+    assert own_fleet.token(own_fleet.two).token == outcome.token
+    assert own_fleet.far.presented(trial.refresh_token) == 2
+    assert own_fleet.one.account().tokens.refresh_token is not None
+
+
+def test_at_once_here_although_the_claim_holds(own_fleet: Fleet) -> None:
+    """Who has the answer need not wait until a lease ends that it made itself."""
+    own_fleet.stored()
+    brief = {"loopback_auth.store.postgresql.store.WRITE_PATIENCE": 0.5}
+    with Proxy(own_fleet.tables.cluster, at(STAGE, "cut before", own_fleet.tables.cluster.kill)) as proxy:
+        own_fleet.token(own_fleet.one, proxy, set=brief)
+    own_fleet.tables.cluster.start()
+    assert row(own_fleet.tables)["state"] == "in_flight"
+    refreshed(own_fleet.far, own_fleet.token(own_fleet.one, lock_timeout=1), own_fleet.one)
+
+
+def test_a_commit_whose_acknowledgement_was_lost(own_fleet: Fleet) -> None:
+    """It is not taken for somebody else's, nor written twice."""
+    trial = own_fleet.stored()
+    with Proxy(own_fleet.tables.cluster, at(COMMIT, "cut after")) as proxy:
+        refreshed(
+            own_fleet.far,
+            own_fleet.token(own_fleet.one, proxy),
+            own_fleet.one,
+        )
+    assert own_fleet.far.presented(trial.refresh_token) == 1
+
+
+def test_a_server_that_stands_still(own_fleet: Fleet) -> None:
+    """It is given some seconds; then nothing was spent, and the message says which store."""
+    trial = own_fleet.stored()
+    own_fleet.tables.cluster.pause()
+    try:
+        began = time.monotonic()
+        short = {
+            "loopback_auth.store.postgresql.connection.STATEMENT_TIMEOUT": 1.0,
+            "loopback_auth.store.postgresql.connection.CONNECT_TIMEOUT": 2,
+        }
+        outcome = own_fleet.token(own_fleet.one, set=short)
+        assert outcome.error == "StoreNotWritable"
+        assert "127.0.0.1" in outcome.message
+        assert time.monotonic() - began < 20
+    finally:
+        own_fleet.tables.cluster.resume()
+    assert own_fleet.far.presented(trial.refresh_token) == 0
+
+
+@pytest.mark.parametrize("how", ["read-only", "standby", "dead"])
+def test_a_server_that_cannot_be_written_to(how: str, own_fleet: Fleet) -> None:
+    """Refused before anything is spent; a token that is good is handed out, where it can be read."""
+    trial = own_fleet.stored()
+    if how == "read-only":
+        own_fleet.tables.cluster.reload(default_transaction_read_only=True)
+        refused, words = own_fleet.one, "can only be read: it is in read-only mode"
+    elif how == "standby":
+        standby = own_fleet.tables.cluster.standby()
+        standby.start()
+        standby.catch_up()
+        refused, words = own_fleet.one.at(own_fleet.tables.url(port=standby.port)), "can only be read: it is a standby"
+    else:
+        own_fleet.tables.cluster.stop()
+        refused, words = own_fleet.one, "cannot be reached: Connection refused"
+    try:
+        outcome = own_fleet.token(refused)
+        assert outcome.error == "StoreNotWritable"
+        assert words in outcome.message
+        assert "nothing was spent" in outcome.hint
+        assert own_fleet.far.presented(trial.refresh_token) == 0
+        login = refused.run("login", "--server", "sandbox", "--no-browser", "--force")
+        assert login.status == 8
+        assert words in login.stderr
+        if how != "dead":
+            expire(own_fleet.tables, -7200)
+            if how == "standby":
+                standby.catch_up()
+            assert refused.run("token").stdout == f"{trial.stored.tokens.access_token.reveal()}\n"
+    finally:
+        if how == "standby":
+            standby.close()
+
+
+# -- behind a pooler --
+
+
+def test_behind_a_pooler(pooler: Pooler, fleet: Fleet) -> None:
+    """PgBouncer in transaction mode, with one connection for all: claims, waiting and commits do as without it."""
+    first, second = machines(fleet.homes / "pooled", fleet.tables.url(port=pooler.port), 2)
+    trial = stored(fleet.far, fleet.homes, first)
+    processes = [machine.start("token") for machine in (first, second) for _ in range(4)]
+    said = {process.communicate(timeout=60)[0] for process in processes}
+    assert len(said) == 1
+    assert fleet.far.presented(trial.refresh_token) == 1
+    assert row(fleet.tables)["generation"] == 2
+
+
+def test_a_machine_hears_of_a_commit_at_once(fleet: Fleet) -> None:
+    """Who waits for another machine is told by the server, and need not ask it again and again."""
+    fleet.stored()
+    here, there = fleet.one.accounts, fleet.two.accounts
+    account = here.load("default")
+    assert account is not None
+    with here.journal("default") as sending, there.journal("default") as waiting:
+        assert sending.try_open()
+        sending.prove()
+        sending.arm(Intent(generation=1, digest=account.digest, armed=clock.now()))
+        assert not waiting.try_open()
+        news = waiting.news
+        assert news is not None
+        assert select.select([news], [], [], 0.2)[0] == []
+        here.save(replace(account, generation=2), 1)
+        assert select.select([news], [], [], 5)[0] == [news]
+        assert waiting.try_open()
+        until(lambda: select.select([news], [], [], 0)[0] == [])
