@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,15 +10,13 @@ from contextlib import suppress
 from loopback_auth import files, folders
 from loopback_auth.errors import ConfigurationError, StoreUnsafe
 from loopback_auth.oauth.registration import ClientRegistration
-from loopback_auth.redirect.browser import SECRET_VARIABLES
 from loopback_auth.secret import Secret
+from loopback_auth.secret_source import from_command, from_keyring
 from loopback_auth.store.base import SecretReference
 from loopback_auth.store.head import valid_name
 from loopback_auth.text import printable
 
 VARIABLE = "LOOPBACK_AUTH_CLIENT_SECRET"
-COMMAND_TIMEOUT = 60.0
-"""Seconds a secret's command has: it may ask a person for a passphrase."""
 
 
 def fetch(
@@ -39,10 +36,10 @@ def fetch(
             text = _from_file(path, environ)
             missing = f"the file {printable(path)} is empty"
         case {"command": [_, *_] as words}:
-            text = _from_command([str(word) for word in words], environ)
+            text = from_command("client_secret", [str(word) for word in words], environ)
             missing = f"the command {printable(words[0])} printed nothing"
         case {"keyring": str(name)}:
-            text = _from_keyring(name)
+            text = from_keyring("client_secret", name)
             missing = f"the keyring holds no secret for client {printable(name)}"
         case {"config": str(name)}:
             text = _from_config(name, environ)
@@ -105,45 +102,6 @@ def _from_file(path: str, environ: Mapping[str, str]) -> str:
             f"the client_secret file {printable(path)} cannot be read: {reason}",
             hint="put it back, or log in with --client-secret-file and another file",
         ) from error
-
-
-def _from_command(words: list[str], environ: Mapping[str, str]) -> str:
-    try:
-        done = subprocess.run(  # noqa: S603 (the user's own command, from their own config, as a list)
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            env={name: value for name, value in environ.items() if name not in SECRET_VARIABLES},
-            timeout=COMMAND_TIMEOUT,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise ConfigurationError(
-            f"the client_secret command {printable(words[0])} did not work: {_why_not_run(error)}"
-        ) from None
-    if done.returncode != 0:
-        raise ConfigurationError(f"the client_secret command {printable(words[0])} ended with {done.returncode}")
-    return done.stdout.decode(errors="surrogateescape")
-
-
-def _why_not_run(error: OSError | ValueError | subprocess.TimeoutExpired) -> str:
-    if isinstance(error, subprocess.TimeoutExpired):
-        return f"no answer within {COMMAND_TIMEOUT:.0f} seconds"
-    return os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not a command"
-
-
-def _from_keyring(name: str) -> str:
-    try:
-        import keyring  # type: ignore[import-not-found,unused-ignore]  # an extra
-    except ImportError:
-        raise ConfigurationError(
-            "the client_secret is in the keyring, and the library for it is not installed",
-            hint="pipx inject loopback-auth keyring",
-        ) from None
-    try:
-        return keyring.get_password("loopback-auth", name) or ""
-    except keyring.errors.KeyringError as error:
-        raise ConfigurationError(f"the keyring did not answer: {printable(error)}") from None
 
 
 def _from_config(name: str, environ: Mapping[str, str]) -> str:

@@ -1,0 +1,61 @@
+"""What a secret is taken from beside variables and files: a command's output, the system's keyring.
+
+`what` is the secret's name in messages; none of them repeats what came.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+
+from loopback_auth.errors import ConfigurationError
+from loopback_auth.redirect.browser import SECRET_VARIABLES
+from loopback_auth.text import printable
+
+COMMAND_TIMEOUT = 60.0
+"""Seconds a secret's command has: it may ask a person for a passphrase."""
+
+
+def from_command(what: str, words: list[str], environ: Mapping[str, str]) -> str:
+    """Return what the command prints: no shell, no stdin, none of our secrets. Raises ConfigurationError."""
+    try:
+        done = subprocess.run(  # noqa: S603 (the user's own command, from their own config, as a list)
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={name: value for name, value in environ.items() if name not in SECRET_VARIABLES},
+            timeout=COMMAND_TIMEOUT,
+            check=False,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(
+            f"the {what} command {printable(words[0])} did not work: {_why_not_run(error)}"
+        ) from None
+    if done.returncode != 0:
+        raise ConfigurationError(f"the {what} command {printable(words[0])} ended with {done.returncode}")
+    return done.stdout.decode(errors="surrogateescape")
+
+
+def _why_not_run(error: OSError | ValueError | subprocess.TimeoutExpired) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {COMMAND_TIMEOUT:.0f} seconds"
+    return os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not a command"
+
+
+def from_keyring(what: str, name: str) -> str:
+    """Return what the keyring holds for service `loopback-auth` and this user name, "" where that is nothing.
+
+    Raises ConfigurationError.
+    """
+    try:
+        import keyring  # type: ignore[import-not-found,unused-ignore]  # an extra
+    except ImportError:
+        raise ConfigurationError(
+            f"the {what} is in the keyring, and the library for it is not installed",
+            hint="pipx inject loopback-auth keyring",
+        ) from None
+    try:
+        return keyring.get_password("loopback-auth", name) or ""
+    except keyring.errors.KeyringError as error:
+        raise ConfigurationError(f"the keyring did not answer: {printable(error)}") from None
