@@ -17,6 +17,7 @@ from loopback_auth.errors import (
     ResourceError,
     StoreNotWritable,
     StoreUnsafe,
+    Unopenable,
     WrongAccount,
 )
 from loopback_auth.grant import Grant, grant_of, to_adopt
@@ -69,7 +70,7 @@ def save(account: Account, store: Accounts) -> Account:
 async def adopt(store: Accounts, name: str) -> None:
     """Store what a login that has ended left behind, if its tokens came. Call it holding the account's lock."""
     for left in store.login_journals(name):
-        with left as journal:
+        with left as journal, suppress(Unopenable):  # it is left for whoever has the key
             if not journal.try_open():
                 continue
             intent, tokens = journal.intent, tokens_in(journal.answer)

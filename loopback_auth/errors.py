@@ -21,7 +21,8 @@
         │   └── TokensNotStored              8   received, kept as they came, to be stored by the next command
         ├── StoreBusy                        8
         │   └── Overtaken                    8   another process was faster; whoever catches it looks again
-        └── StoreUnsafe                      8   permissions, owner, links
+        ├── StoreUnsafe                      8   permissions, owner, links
+        └── Unopenable                       8   sealed, and none of the keys opens it
 
 Text from outside goes through `text.printable` before it is put into a message; no message holds a secret.
 """
@@ -207,3 +208,14 @@ class Overtaken(StoreBusy):
 
 class StoreUnsafe(StoreError):
     """A file or folder of the store is a link, belongs to somebody else, or can be read by others."""
+
+
+class Unopenable(StoreError):
+    """What is kept is sealed, and no key that was given opens it; or it was changed, or is not sealed and should be.
+
+    It is left as it is. `generation` is what is known of it in clear, 0 where nothing is.
+    """
+
+    def __init__(self, message: str, *, hint: str | tuple[str, ...] = (), generation: int = 0) -> None:
+        super().__init__(message, hint=hint)
+        self.generation = generation

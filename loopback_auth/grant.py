@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from loopback_auth import clock
+from loopback_auth.errors import Unopenable
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.token import tokens_in
 from loopback_auth.store.accounts import Accounts
@@ -53,7 +55,7 @@ def grant_of(name: str, intent: Intent | None) -> Grant | None:
 def to_adopt(store: Accounts, name: str) -> bool:
     """Whether a login that has ended left tokens behind."""
     for left in store.login_journals(name):
-        with left as journal:
+        with left as journal, suppress(Unopenable):  # it is left for whoever has the key
             if journal.try_open() and tokens_in(journal.answer) is not None:
                 return True
     return False

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from loopback_auth import clock
+from loopback_auth.errors import Unopenable
 from loopback_auth.store.base import Account, Journal, Lock, Record, Store, Trouble
 from loopback_auth.store.cache import AccessTokenCache
 from loopback_auth.store.record import parse, serialise
@@ -48,6 +49,8 @@ class Accounts:
                 self._cache.forget(name)
             return None
         account = parse(record.content, name, f"account {name} in {self.address}")
+        if record.sealed_with is not None:
+            account = replace(account, sealed=True)
         if record.age is not None:
             account = replace(account, received=clock.before(self._now(), record.age))
         return account
@@ -59,7 +62,10 @@ class Accounts:
 
     def generation(self, name: str) -> int:
         """Return that of what stands there, even where the account cannot be read; 0 of nothing."""
-        record = self.store.read(name)
+        try:
+            record = self.store.read(name)
+        except Unopenable as sealed:
+            return sealed.generation
         return 0 if record is None else record.generation
 
     def save(self, account: Account, replaces: int | None = None) -> None:

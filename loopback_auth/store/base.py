@@ -41,6 +41,8 @@ class Account:
     """The machine that received the tokens (`loopback_auth.machine`); None where it has no name."""
     stored_as: str | None = None
     """The name in the record where that is another than `name`: it was copied."""
+    sealed: bool = False
+    """Whether the record that it was loaded from is sealed."""
 
     @property
     def expires_at(self) -> int | None:
@@ -102,6 +104,8 @@ class Record:
     age: float | None = None
     """Seconds since its access token was received, by a clock that all who share the store share; None where the
     store has no such clock, and the content tells."""
+    sealed_with: str | None = None
+    """The id of the key that seals it where it is kept; None: none does."""
 
 
 class Store(Protocol):

@@ -17,7 +17,7 @@ then. Members are only ever added to the JSON; one that is not known is kept out
 from __future__ import annotations
 
 from loopback_auth.clock import Moment
-from loopback_auth.errors import StoreError
+from loopback_auth.errors import StoreError, Unopenable
 from loopback_auth.store.head import FAR, FORMAT, SEALED, can_be_kept, head
 from loopback_auth.text import printable
 
@@ -91,9 +91,10 @@ def parse(content: bytes, name: str, where: str) -> Account:
     from loopback_auth.store.base import Account
 
     if content.startswith(SEALED.encode("ascii")):
-        raise StoreError(
+        raise Unopenable(
             f"{printable(where)} is sealed, and no key was given",
             hint="the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY",
+            generation=generation_of(content),
         )
     first = head(content)
     try:
@@ -104,6 +105,8 @@ def parse(content: bytes, name: str, where: str) -> Account:
             isinstance(members.get(key), str | None) for key in ("account", "machine")
         ):
             raise TypeError
+        if members["generation"] < 0:
+            raise ValueError
         company = members["company"]
         if company is not None and not all(isinstance(company[key], str) for key in ("id", "name")):
             raise TypeError
@@ -139,14 +142,26 @@ def generation_of(content: bytes) -> int:
     """Return the generation in these bytes, sealed or not; 0 where they are damaged."""
     import json
 
+    if content.startswith(SEALED.encode("ascii")):
+        return (sealed_head(content) or ("", 0))[1]
     try:
-        first, rest = content.split(b"\n", 1)
-        if first.startswith(SEALED.encode("ascii")):
-            return int(first.decode("ascii").split(" ")[-1])
-        generation = json.loads(rest.split(b"\n", 1)[1])["generation"]
+        generation = json.loads(content.split(b"\n", 2)[2])["generation"]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         return 0
-    return generation if isinstance(generation, int) and _fits(generation, int) else 0
+    return generation if isinstance(generation, int) and _fits(generation, int) and generation > 0 else 0
+
+
+def sealed_head(content: bytes) -> tuple[str, int] | None:
+    """Return the id of the key that a record was sealed with, and its generation; None where that cannot be read."""
+    words = content.partition(b"\n")[0].removeprefix(SEALED.encode("ascii")).split(b" ")
+    if len(words) != 3 or words[0] or not (words[1].isalnum() and len(words[1]) == _KEY_ID):
+        return None
+    if not (words[2].isdigit() and len(words[2]) <= _LONGEST_GENERATION):
+        return None
+    return words[1].decode("ascii"), int(words[2])
+
+
+_KEY_ID, _LONGEST_GENERATION = 8, 11
 
 
 def _fits(value: object, kind: Any) -> bool:

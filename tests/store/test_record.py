@@ -222,6 +222,7 @@ MEMBERS = sorted(json.loads(GOLDEN.split(b"\n", 2)[2]))
 @example({"expires_in": "soon"})
 @example({"refresh_token": 5})
 @example({"generation": None})
+@example({"generation": -1})
 @example({"client_secret": []})
 def test_a_member_of_the_wrong_type_is_damage(changes: dict[str, Any]) -> None:
     """Whatever somebody wrote into the JSON: an account with which everything works, or the file is damaged."""
