@@ -31,6 +31,8 @@ from loopback_auth.oauth.servers import (
 from loopback_auth.store.base import SecretReference
 from loopback_auth.text import printable
 
+STORE_KEY_USER = "store key"
+"""The user name in the keyring of the service `loopback-auth`; hardly a client's."""
 AUTH_METHODS: tuple[str, ...] = get_args(TokenEndpointAuthMethod)
 
 
@@ -71,6 +73,8 @@ class Configuration:
     """For clients that name none of their own."""
     store: str = field(default="", repr=False)
     """The store's address; it may hold a password."""
+    store_key: SecretReference | None = None
+    """Where the keys that seal it are."""
 
     def server(self, name: str) -> AuthorizationServer:
         """Return a server by name, the sandbox at its configured port. Raises ConfigurationError."""
@@ -127,7 +131,8 @@ def _check_file(status: os.stat_result, path: str) -> None:
 
 def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Configuration:
     where = printable(path)
-    _known(data, ("allow_network_store", "proxy", "store", "clients", "accounts", "servers", "sandbox"), where)
+    top = ("allow_network_store", "proxy", "store", "store_key", "clients", "accounts", "servers", "sandbox")
+    _known(data, top, where)
     allow_network_store = data.get("allow_network_store", False)
     if not isinstance(allow_network_store, bool):
         raise ConfigurationError(f"allow_network_store in {where} is neither true nor false")
@@ -162,6 +167,7 @@ def _parse(data: Mapping[str, Any], path: str, environ: Mapping[str, str]) -> Co
         allow_network_store=allow_network_store,
         proxy=proxy,
         store=store,
+        store_key=_parse_store_key(data, path),
     )
 
 
@@ -181,7 +187,7 @@ def _parse_client(name: str, table: Mapping[str, Any], where: str, folder: str) 
             raise ConfigurationError(f"{place}: {key} is not text")
     values = dict(table)
     if "client_secret" in values:
-        values["client_secret"] = _parse_reference(values["client_secret"], name, place, folder)
+        values["client_secret"] = _parse_client_secret(values["client_secret"], name, place, folder)
     if (method := values.get("token_endpoint_auth_method")) and method not in AUTH_METHODS:
         raise ConfigurationError(f"{place}: token_endpoint_auth_method is one of {', '.join(AUTH_METHODS)}")
     if "redirect_uri" in values:
@@ -208,9 +214,11 @@ def _parse_account(name: str, table: Mapping[str, Any], where: str) -> ExpectedA
     return ExpectedAccount(client=table["client"], company_id=None if company_id is None else str(company_id))
 
 
-def _parse_reference(value: object, client: str, place: str, folder: str) -> SecretReference:
-    if isinstance(value, str):
-        return {"config": client}
+def _parse_client_secret(value: object, client: str, place: str, folder: str) -> SecretReference:
+    return {"config": client} if isinstance(value, str) else _reference(value, "client_secret", place, folder, client)
+
+
+def _reference(value: object, what: str, place: str, folder: str, keyring_user: str) -> SecretReference:
     if isinstance(value, dict) and len(value) == 1:
         match value:
             case {"file": str(path)} if path and "\0" not in path:
@@ -220,12 +228,44 @@ def _parse_reference(value: object, client: str, place: str, folder: str) -> Sec
             case {"command": [str(), *rest]} if all(isinstance(word, str) for word in rest):
                 return {"command": value["command"]}
             case {"keyring": True}:
-                return {"keyring": client}
-        _known(value, ("env", "file", "command", "keyring"), f"client_secret of {place}")
+                return {"keyring": keyring_user}
+        _known(value, ("env", "file", "command", "keyring"), f"{what} of {place}")
     raise ConfigurationError(
-        f"{place}: client_secret says in no known way where the secret is",
+        f"{place}: {what} says in no known way where the secret is",
         hint='one of { file = "…" }, { env = "…" }, { keyring = true }, { command = ["…"] }',
     )
+
+
+def _parse_store_key(data: Mapping[str, Any], path: str) -> SecretReference | None:
+    """A key itself has no place here: this file is copied and shown, and the key opens everything."""
+    if "store_key" not in data:
+        return None
+    return _reference(data["store_key"], "store_key", printable(path), os.path.dirname(path), STORE_KEY_USER)
+
+
+def store_key(environ: Mapping[str, str] = os.environ) -> SecretReference | None:
+    """Return where the keys of the store are, None where nothing is said: that key alone is looked at.
+
+    Raises ConfigurationError: it says so in no known way, or the file cannot be read and may say it.
+    """
+    path = os.path.join(folders.configuration(environ), "config.toml")
+    try:
+        data, path, _ = read(environ)
+    except ConfigurationError:
+        if not _may_name_a_store_key(path):
+            return None
+        raise
+    return _parse_store_key(data, path)
+
+
+def _may_name_a_store_key(path: str) -> bool:
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            return b"store_key" in file.read(1 << 20)
+    except IsADirectoryError:
+        return False
+    except OSError:
+        return True
 
 
 def _holds_secret(configuration: Configuration) -> bool:

@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from loopback_auth import config_file, folders
+from loopback_auth import config_file, folders, store_key
 from loopback_auth.errors import ConfigurationError
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Store
+from loopback_auth.store.cache import AccessTokenCache
 from loopback_auth.store.file import FileStore
+from loopback_auth.store.sealed import Keys, SealedStore
 from loopback_auth.text import printable
 
 if TYPE_CHECKING:
@@ -23,11 +25,6 @@ def open_store(environ: Mapping[str, str] = os.environ) -> Accounts:
     Without either, those in the usual folder. Raises ConfigurationError.
     """
     return open_at(_address(environ), environ)
-
-
-def open_at(address: str, environ: Mapping[str, str] = os.environ) -> Accounts:
-    """Return the accounts of the store at an address. Raises ConfigurationError."""
-    return Accounts(_store_at(address, environ))
 
 
 def _address(environ: Mapping[str, str]) -> str:
@@ -66,10 +63,36 @@ def _import_psycopg() -> None:
         ) from None
 
 
+def open_at(address: str, environ: Mapping[str, str] = os.environ) -> Accounts:
+    """Return the accounts of the store at an address, sealed where a key is named. Raises ConfigurationError.
+
+    The key is fetched when something sealed is read or written, and not before.
+    """
+    store, keys = _store_at(address, environ), store_key.named(environ)
+    if store.shared and keys is None:
+        raise ConfigurationError(
+            f"{printable(store.address)} is a shared store, which is always sealed, and no key was given",
+            hint=f"{store_key.MAKE_ONE}; it goes into {store_key.VARIABLE}, the same on every machine",
+        )
+    cache = AccessTokenCache(folders.folder_of(address, environ)) if store.shared else None
+    return Accounts(SealedStore(store, keys, allow_plain=not store.shared), cache)
+
+
+def keys_of(environ: Mapping[str, str] = os.environ) -> Keys | None:
+    """Fetch and return the keys of the store, None where none are named. Raises ConfigurationError."""
+    keys = store_key.named(environ)
+    return None if keys is None else keys()
+
+
 def _store_at(address: str, environ: Mapping[str, str]) -> Store:
     kind = address.partition(":")[0]
     if kind == "file" and ":" in address:
         return FileStore(folders.folder_of(address, environ), allow_network=_allows_network_store(environ))
+    if _is_postgresql(address):
+        _import_psycopg()
+        from loopback_auth.store.postgresql.store import PostgreSQLStore
+
+        return PostgreSQLStore(address, folders.folder_of(address, environ))
     raise ConfigurationError(
         f"there is no store of the kind {printable(kind, 40)}",
         hint="unset LOOPBACK_AUTH_STORE, or set it to file:/some/folder",
