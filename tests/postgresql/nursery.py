@@ -78,7 +78,14 @@ def main() -> None:
         with os.fdopen(reading) as heard:
             text = heard.read()
         status = os.waitpid(child, 0)[1]
-        nothing = {"token": None, "error": None, "message": "", "hint": "", "warnings": [], "statements": 0}
+        nothing: dict[str, Any] = {
+            "token": None,
+            "error": None,
+            "message": "",
+            "hint": "",
+            "warnings": [],
+            "statements": 0,
+        }
         print(json.dumps({"signal": os.WTERMSIG(status), **(json.loads(text) if text else nothing)}), flush=True)
 
 
@@ -92,7 +99,7 @@ def in_child(order: dict[str, Any]) -> dict[str, Any]:
     os.environ.clear()
     os.environ.update(order["environ"])
     renewal.RESEND_AFTER = 0.05
-    renewal.CONNECT_PAUSES = ()
+    renewal.CONNECT_PAUSES = ()  # type: ignore[assignment]  # none, and the loop has an end
     for name, value in order.get("set", {}).items():
         module, _, constant = name.rpartition(".")
         setattr(sys.modules[module], constant, value)

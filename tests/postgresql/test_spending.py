@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tests.faults.commands import until
 from tests.faults.machine import Far, Trial, far_side
 
 from .cluster import Cluster, Database
-from .machines import Machine, end_lease, expire, machines, row, stored, with_tables
+from .machines import Machine, end_lease, expire, files_of, machines, row, stored, with_tables
 from .nursery import Nursery, Outcome
 from .pooler import Pooler
 from .proxy import Proxy, Verdict
@@ -63,7 +65,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
 
 @pytest.fixture(scope="module")
 def forgiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    with far_side(tmp_path_factory.mktemp("forgiving"), refresh_grace=60) as far:
+    with far_side(tmp_path_factory.mktemp("forgiving"), grace=60) as far:
         yield far
 
 
@@ -204,10 +206,25 @@ def kill_after_claim(fleet: Fleet) -> Outcome:
 # -- the server goes away --
 
 
+@contextmanager
+def killing(fleet: Fleet, statement: str) -> Iterator[Proxy]:
+    """Kill the server once it has committed a statement, before anybody hears of that."""
+    with Proxy(fleet.tables.cluster, at(statement, "swallow answer")) as proxy:
+
+        def kill() -> None:
+            if proxy.withheld.wait(30):
+                fleet.tables.cluster.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        yield proxy
+        killer.join()
+
+
 def test_a_server_killed_after_the_claim(own_fleet: Fleet) -> None:
     """The claim was committed and the answer to it lost: nothing is sent. Afterwards any machine refreshes."""
     trial = own_fleet.stored()
-    with Proxy(own_fleet.tables.cluster, at(CLAIM, "cut after", own_fleet.tables.cluster.kill)) as proxy:
+    with killing(own_fleet, CLAIM) as proxy:
         outcome = own_fleet.token(own_fleet.one, proxy)
     assert (outcome.error, own_fleet.far.presented(trial.refresh_token)) == ("StoreNotWritable", 0)
     assert "cannot be reached" in outcome.message
@@ -231,23 +248,30 @@ def test_a_claim_whose_answer_was_lost(own_fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("statement", [STAGE, COMMIT])
-@pytest.mark.parametrize("verdict", ["cut before", "cut after"])
-def test_a_server_killed_after_the_request_was_sent(statement: str, verdict: Verdict, own_fleet: Fleet) -> None:
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_server_killed_after_the_request_was_sent(statement: str, committed: bool, own_fleet: Fleet) -> None:
     """It is back within seconds: the tokens are committed then, once, and nothing is asked for again."""
     trial = own_fleet.stored()
-    back = threading.Timer(3, own_fleet.tables.cluster.start)
+    cluster = own_fleet.tables.cluster
 
-    def kill() -> None:
-        own_fleet.tables.cluster.kill()
-        back.start()
+    def come_back() -> None:
+        until(lambda: not cluster.running, 30)
+        time.sleep(3)
+        cluster.start()
 
-    with Proxy(own_fleet.tables.cluster, at(statement, verdict, kill)) as proxy:
+    back = threading.Thread(target=come_back)
+    back.start()
+    with (
+        killing(own_fleet, statement)
+        if committed
+        else Proxy(cluster, at(statement, "cut before", cluster.kill)) as proxy
+    ):
         outcome = own_fleet.token(own_fleet.one, proxy)
     back.join()
     refreshed(own_fleet.far, outcome, own_fleet.one)
     assert own_fleet.far.presented(trial.refresh_token) == 1
     assert (row(own_fleet.tables)["state"], row(own_fleet.tables)["answer"]) == ("idle", None)
-    assert not [name for name in (own_fleet.one.folder / "default").iterdir() if name.name in ("intent", "answer")]
+    assert not {"intent", "answer"} & {os.path.basename(path) for path in files_of(own_fleet.one)}
 
 
 def test_a_server_that_stays_away_after_the_request_was_sent(own_fleet: Fleet) -> None:

@@ -43,11 +43,15 @@ class Connection:
     """
 
     def __init__(self, address: str, environ: Mapping[str, str] = os.environ) -> None:
-        self.shown = printable(without_password(address))
-        self._parameters = _parameters(address, self.shown, environ)
-        self._guard = threading.Lock()
         self._open: psycopg.Connection[Row] | None = None
         self._process = os.getpid()
+        self._guard = threading.Lock()
+        self.shown = printable(without_password(address))
+        self._parameters = _parameters(address, self.shown, environ)
+
+    def __del__(self) -> None:
+        if self._process == os.getpid():
+            self._drop()
 
     def run(self, statement: str, parameters: Parameters = (), *, patience: float = 0.0) -> list[Row]:
         """Run a statement that may be run twice, and return its rows.
@@ -124,11 +128,14 @@ class Connection:
                 with within(self._open, STATEMENT_TIMEOUT):
                     yield self._open, is_new
             except psycopg.Error as error:
-                if self._open is not None:
-                    with suppress(psycopg.Error, OSError):
-                        self._open.close()
-                    self._open = None
+                self._drop()
                 raise _Failed(error, is_new) from error
+
+    def _drop(self) -> None:
+        if self._open is not None:
+            with suppress(psycopg.Error, OSError):
+                self._open.close()
+            self._open = None
 
 
 class _Failed(Exception):

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 
-from loopback_auth.errors import StoreNotWritable
+from loopback_auth.errors import StoreError, StoreNotWritable
 from loopback_auth.store.base import Intent, Record, Trouble
 from loopback_auth.store.postgresql.connection import Connection
 from loopback_auth.store.record import parse_intent, parse_trouble
 
 _LOOK = """
     SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-           (SELECT max(version) FROM loopback_auth.schema),
+           version, id,
            generation, content, extract(epoch FROM now() - received_at)::float8,
            state = 'in_flight' AND lease_until > now(), claim, claimed_by,
            intents::text, answer, trouble::text, revision
-    FROM (SELECT 1) one LEFT JOIN loopback_auth.account ON name = %s
+    FROM loopback_auth.schema LEFT JOIN loopback_auth.account ON name = %s
 """
 
 
@@ -27,6 +28,8 @@ class Seen:
     standby: bool
     read_only: bool
     version: int
+    store: str
+    """The name of the store itself, wherever it is: a UUID."""
     record: Record | None = None
     claim: str | None = field(default=None, repr=False)
     """Who sends, while nobody else may."""
@@ -48,14 +51,20 @@ class Seen:
 
 def look(connection: Connection, name: str) -> Seen:
     """Ask for the row of an account. Raises StoreError."""
-    ((standby, read_only, version, *own),) = connection.run(_LOOK, (name,))
+    rows = connection.run(_LOOK, (name,))
+    if len(rows) != 1 or not re.fullmatch("[0-9a-f-]{36}", rows[0][3]):  # it becomes a folder's name
+        raise StoreError(
+            f"the tables of the store {connection.shown} are not as they were made", hint="has its owner changed them?"
+        )
+    standby, read_only, version, store, *own = rows[0]
     generation, content, age, in_flight, claim, claimed_by, intents, answer, trouble, revision = own
     if generation is None:
-        return Seen(standby, read_only, version or 0)
+        return Seen(standby, read_only, version, store)
     return Seen(
         standby,
         read_only,
-        version or 0,
+        version,
+        store,
         Record(content.encode(errors="replace"), generation, max(age, 0.0)),
         claim if in_flight else None,
         claimed_by,

@@ -8,6 +8,12 @@ from psycopg import sql
 from loopback_auth.errors import StoreError
 from loopback_auth.store.postgresql.connection import Connection, Row
 
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS loopback_auth.schema (version integer NOT NULL, id text NOT NULL);
+    INSERT INTO loopback_auth.schema
+    SELECT 0, gen_random_uuid()::text WHERE NOT EXISTS (SELECT FROM loopback_auth.schema);
+"""
+"""The store has a name of its own: whatever address it is found at, a machine knows what it has kept for it."""
 MIGRATIONS = (
     """
     CREATE TABLE loopback_auth.account (
@@ -38,7 +44,7 @@ def migrate(connection: Connection, migrations: tuple[str, ...] = MIGRATIONS) ->
     with connection.transaction(keep=True) as session:
         session.execute("SELECT pg_advisory_xact_lock(hashtext('loopback_auth'))")  # two of these at once: one waits
         session.execute("CREATE SCHEMA IF NOT EXISTS loopback_auth")
-        session.execute("CREATE TABLE IF NOT EXISTS loopback_auth.schema (version integer NOT NULL)")
+        session.execute(_SCHEMA.encode("ascii"))
         before = _version(session)
         if before > len(migrations):
             raise StoreError(
@@ -47,17 +53,15 @@ def migrate(connection: Connection, migrations: tuple[str, ...] = MIGRATIONS) ->
             )
         for migration in migrations[before:]:
             session.execute(migration.encode("ascii"))
-        session.execute("DELETE FROM loopback_auth.schema")
-        session.execute("INSERT INTO loopback_auth.schema VALUES (%s)", (len(migrations),))
+        session.execute("UPDATE loopback_auth.schema SET version = %s", (len(migrations),))
     return before, len(migrations)
 
 
 def as_sql(role: str | None = None) -> str:
     """Return what `migrate` does on an empty database, and the rights of who uses it, for somebody else to run."""
-    first = "CREATE SCHEMA loopback_auth;\nCREATE TABLE loopback_auth.schema (version integer NOT NULL);\n"
-    tables = "".join(_unindented(migration) for migration in MIGRATIONS)
-    last = f"INSERT INTO loopback_auth.schema VALUES ({VERSION});\n"  # noqa: S608 (a number of ours)
-    return f"BEGIN;\n{first}{tables}{last}COMMIT;\n\n{rights(role)}"
+    tables = "".join(map(_unindented, (_SCHEMA, *MIGRATIONS)))
+    last = f"UPDATE loopback_auth.schema SET version = {VERSION};\n"  # noqa: S608 (a number of ours)
+    return f"BEGIN;\nCREATE SCHEMA loopback_auth;\n{tables}{last}COMMIT;\n\n{rights(role)}"
 
 
 def rights(role: str | None = None) -> str:

@@ -1,8 +1,9 @@
 """`PostgreSQLStore`: a row for each account; what belongs to this machine alone is in a folder of its own.
 
-In the folder: `NAME/lock`, so that one process of this machine at a time asks the server; `login-N-intent`, `-answer`:
-a login that somebody goes through in this machine's browser; `intent`, `answer`: what could not be brought to the
-server. Whoever opens this store seals what goes into it (`sealed.py`): the server never sees a token.
+In the folder of its address: `NAME/lock`, so that one process of this machine at a time asks the server. In one that
+is called as the store calls itself, for the address may change: `NAME/login-N-intent`, `-answer`, a login that somebody
+goes through in this machine's browser; `NAME/intent`, `answer`, what could not be brought to the server. Whoever opens
+this store seals what goes into it (`sealed.py`): the server never sees a token.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from loopback_auth.store.head import account_folder
 from loopback_auth.store.journal import FileJournal
 from loopback_auth.store.postgresql.connection import Connection
 from loopback_auth.store.postgresql.journal import PostgreSQLJournal
-from loopback_auth.store.postgresql.row import look
+from loopback_auth.store.postgresql.row import Seen, look
 from loopback_auth.store.postgresql.schema import VERSION
 from loopback_auth.store.record import serialise_trouble
 
@@ -60,8 +61,22 @@ class PostgreSQLStore:
     def __init__(self, address: str, folder: str) -> None:
         self.connection = Connection(address)
         self._folder = folder
-        self._here = FileStore(folder)
+        self._own: str | None = None
         self._open: dict[str, PostgreSQLJournal] = {}
+
+    def look(self, name: str) -> Seen:
+        """Ask for the row of an account. Raises StoreError."""
+        seen = look(self.connection, name)
+        self._own = os.path.join(os.path.dirname(self._folder), seen.store)
+        return seen
+
+    @property
+    def own_folder(self) -> str:
+        """Where this machine keeps what is this very store's, and cannot be there yet. Raises StoreError."""
+        if self._own is None:
+            self.look("")
+        assert self._own is not None  # noqa: S101 (it has been looked)
+        return self._own
 
     @property
     def address(self) -> str:
@@ -79,7 +94,7 @@ class PostgreSQLStore:
 
     def read(self, name: str) -> Record | None:
         """Return what is kept under this name, its age by the server's clock; None if there is nothing."""
-        return look(self.connection, name).record
+        return self.look(name).record
 
     def write(self, name: str, record: Record, replaces: int) -> None:
         """Make the record durable if generation `replaces` stands there, in one statement with what ends its claim.
@@ -108,39 +123,40 @@ class PostgreSQLStore:
         """Remove the row, and what this machine has of the account."""
         found = self.connection.run("DELETE FROM loopback_auth.account WHERE name = %s RETURNING name", (name,))
         with suppress(StoreError):
-            self._here.remove(name)
+            FileStore(self.own_folder).remove(name)
         return bool(found)
 
     def lock(self, name: str) -> AbstractContextManager[Lock]:
         """Return a lock between the processes of this machine, not yet taken; other machines are held off by claims."""
         self._check_name(name)
         try:
-            return self._here.lock(name)
+            return FileStore(self._folder).lock(name)
         except StoreNotWritable:  # no disk to keep anything on: claims hold among processes, too
             return Unlocked()
 
     def login_lock(self, name: str) -> AbstractContextManager[Lock]:
         """Return the lock of whoever asks a person of this machine to log in to the account, not yet taken."""
-        return self._here.login_lock(name)
+        return FileStore(self.own_folder).login_lock(name)
 
     def journal(self, name: str) -> AbstractContextManager[Journal]:
         """Return the journal of the account's refreshes, not yet opened."""
         self._check_name(name)
-        self._open[name] = PostgreSQLJournal(self.connection, name, FileJournal(account_folder(self._folder, name)))
+        left = FileJournal(account_folder(self.own_folder, name), allow_network=True)
+        self._open[name] = PostgreSQLJournal(self.connection, name, left)
         return self._open[name]
 
     def login_journal(self, name: str) -> AbstractContextManager[Journal]:
         """Return a new journal, for one login; it is this machine's, as the browser is."""
         prefix = f"login-{os.urandom(4).hex()}-"
-        return LoginJournal(self, account_folder(self._folder, name), prefix)
+        return LoginJournal(self, account_folder(self.own_folder, name), prefix)
 
     def login_journals(self, name: str) -> Sequence[AbstractContextManager[Journal]]:
         """Return the journals of all logins of this machine that have not ended as they should, or have not ended."""
-        return self._here.login_journals(name)
+        return FileStore(self.own_folder).login_journals(name)
 
     def trouble(self, name: str) -> Trouble | None:
         """Return what was noted last."""
-        return look(self.connection, name).trouble
+        return self.look(name).trouble
 
     def note(self, name: str, trouble: Trouble) -> None:
         """Keep what went wrong. Raises StoreError."""
@@ -150,7 +166,7 @@ class PostgreSQLStore:
 
     def prove(self) -> None:
         """Show that this user could store an account now: a row is written, and taken back. Raises StoreError."""
-        seen = look(self.connection, "")
+        seen = self.look("")
         seen.check_writable(self.address)
         if seen.version != VERSION:
             raise StoreError(
