@@ -44,6 +44,8 @@ OVERTAKEN_PAUSE = 0.05
 """Seconds after which it is looked again at what a faster process does."""
 RESEND_AFTER = 2.0
 """Seconds after a refresh token was sent, at the earliest, that it is sent once more because no answer came."""
+SEND_WITHIN = 20.0
+"""Seconds after it was armed that a refresh token may be sent."""
 QUICK = 5.0
 """Seconds: what took longer than this to fail is for the next call to try again."""
 CONNECT_PAUSES = (0.5, 1.5)
@@ -151,11 +153,19 @@ class Renewal:
                 registration.server.token_endpoint, registration.ca_file, registration.proxy
             ) as token_endpoint:
                 await token_endpoint.connect()
-                journal.arm(Intent(generation=account.generation, digest=account.digest, armed=self.now()))
-                return await spend(token_endpoint, request, journal, commit=commit)
+                armed = self.now()
+                journal.arm(Intent(generation=account.generation, digest=account.digest, armed=armed))
+                return await spend(token_endpoint, request, journal, commit=commit, check=lambda: self._check(armed))
         except LoopbackAuthError as error:
             self._failed(error, account, journal, was_in_doubt=was_in_doubt)
             raise
+
+    def _check(self, armed: clock.Moment) -> None:
+        """Raise Overtaken for a process that stood still since it armed: elsewhere nobody may wait for it any more."""
+        if clock.seconds_between(armed, self.now()) > SEND_WITHIN:
+            raise Overtaken(
+                f"this process stood still before it refreshed account {self.name}", hint="nothing was sent; try again"
+            )
 
     def _failed(self, error: LoopbackAuthError, account: Account, journal: Journal, *, was_in_doubt: bool) -> None:
         """Say what to do about it, and keep it for `status`. A refusal settles the journal, nothing else does."""

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, suppress
 
 from loopback_auth.endpoints.token_endpoint import TokenEndpoint
-from loopback_auth.errors import StoreBusy, StoreNotWritable, TokenEndpointError, TokenEndpointUnreachable
+from loopback_auth.errors import Overtaken, StoreBusy, StoreNotWritable, TokenEndpointError, TokenEndpointUnreachable
 from loopback_auth.oauth.token import TokenRequest, TokenSet, parse_token_response
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account, Journal, Lock
@@ -28,12 +28,14 @@ async def spend(
     journal: Journal,
     *,
     commit: Callable[[TokenSet], Awaitable[Account]],
+    check: Callable[[], None] = lambda: None,
     answered: Callable[[], None] = lambda: None,
     again_before: float | None = None,
 ) -> Account:
     """Send `request` and return what `commit` made durable of the answer. The journal must be armed.
 
-    It is sent once; `again_before` is for codes, see `TokenEndpoint.send`. `answered` is called once the answer is
+    `check` is called at the last moment, and raises Overtaken where it must not be sent any more. It is sent once;
+    `again_before` is for codes, see `TokenEndpoint.send`. `answered` is called once the answer is
     staged. `commit` also clears the journal, while it holds the account's lock. Cancelling the caller stops nothing:
     the cancellation is raised when the tokens are safe. Raises what `send`, `parse_token_response` and `commit` raise;
     after an OutcomeUnknown, and where the commit failed, the journal stays for whoever opens it next.
@@ -41,12 +43,13 @@ async def spend(
 
     async def finish() -> Account:
         try:
+            check()
             answer = await token_endpoint.send(request, journal.stage, again_before=again_before)
             with suppress(StoreNotWritable):  # the answer is in memory still: the commit shows what the disk is worth
                 journal.sync()
             answered()
             tokens = parse_token_response(answer)
-        except (TokenEndpointUnreachable, TokenEndpointError):  # not spent by this, or refused for good
+        except (Overtaken, TokenEndpointUnreachable, TokenEndpointError):  # not spent by this, or refused for good
             with suppress(StoreNotWritable):  # in doubt then: the next command asks once more, and is told the same
                 journal.withdraw()
             raise

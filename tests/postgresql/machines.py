@@ -48,6 +48,8 @@ class Machine:
             **environment(self.home),
             "LOOPBACK_AUTH_STORE": self.address,
             "LOOPBACK_AUTH_STORE_KEY": KEY,
+            "WALKER_USER": "cafe-roma",
+            "WALKER_PASSWORD": "espresso",
         }
 
     @property
@@ -89,7 +91,12 @@ class Machine:
 
 def end(process: subprocess.Popen[str], timeout: float = 90) -> Ended:
     """Wait for a command, and return what it said."""
-    stdout, stderr = process.communicate(timeout=timeout)
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     return Ended(process.returncode, stdout, stderr)
 
 

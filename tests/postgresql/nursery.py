@@ -1,6 +1,6 @@
 """Children that ask for a token, forked from a process that has imported everything: a trial costs no start.
 
-A child can be killed before or after its n-th statement, by SIGKILL.
+A child can be killed before or after its n-th statement, by SIGKILL; or stopped after it, by SIGSTOP.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ def in_child(order: dict[str, Any]) -> dict[str, Any]:
         found = real(self, *arguments, **settings)
         if order["kill"] == [statements, "after"]:
             os.kill(os.getpid(), 9)
+        if order["kill"] == [statements, "stop"]:
+            os.kill(os.getpid(), 19)
         return found
 
     connection.Connection.run = run  # type: ignore[method-assign]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -201,6 +202,30 @@ def kill_after_claim(fleet: Fleet) -> Outcome:
             return outcome
         assert outcome.killed
     raise AssertionError("no statement claims")
+
+
+def test_a_machine_that_stood_still_sends_nothing(fleet: Fleet) -> None:
+    """It wakes when its lease has ended and another machine has refreshed: it takes what that one got."""
+    statements = statements_of(fleet.far, fleet)
+    fleet.tables.sql("DELETE FROM loopback_auth.account")
+    trial = fleet.stored()
+    asleep: list[Outcome] = []
+    order: dict[str, Any] = {"kill": (statements - 2, "stop"), "set": {"loopback_auth.renewal.SEND_WITHIN": 1.0}}
+    sleeping = threading.Thread(target=lambda: asleep.append(fleet.token(fleet.one, **order)))
+    sleeping.start()
+    until(lambda: row(fleet.tables)["state"] == "in_flight")
+    process = int(row(fleet.tables)["claimed_by"].rpartition(" ")[2])
+    try:
+        time.sleep(1.2)
+        end_lease(fleet.tables)
+        with Nursery() as awake:
+            outcome = awake.token(fleet.two.environment)
+            refreshed(fleet.far, outcome, fleet.two)
+    finally:
+        os.kill(process, signal.SIGCONT)
+        sleeping.join()
+    assert [one.token for one in asleep] == [outcome.token]
+    assert fleet.far.presented(trial.refresh_token) == 1
 
 
 # -- the server goes away --

@@ -1,0 +1,276 @@
+"""The real command on machines that share a PostgreSQL store: from the first table to a hundred clients."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from loopback_auth.errors import StoreError
+from loopback_auth.store.postgresql import schema
+from loopback_auth.store.postgresql.connection import Connection
+from tests.faults.commands import ROOT
+from tests.faults.machine import Far, far_side
+
+from . import certificates
+from .cluster import Cluster, Database
+from .machines import KEY, Machine, all_ended, end, expire, files_of, machines, row, stored, with_tables
+
+WALKER = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'tests' / 'walker.py'))}"
+"""A browser that logs in and clicks Allow."""
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
+    with far_side(tmp_path_factory.mktemp("far")) as far:
+        yield far
+
+
+@pytest.fixture
+def tables(database: Database) -> Database:
+    return with_tables(database)
+
+
+def logged_in(machine: Machine, far: Far, *flags: str) -> str:
+    """Log in at the sandbox with the real command, and return what it said."""
+    done = machine.run(
+        "login", "--server", "sandbox", *flags, BROWSER=WALKER, LOOPBACK_AUTH_SANDBOX_PORT=str(far.sandbox.port)
+    )
+    assert done.status == 0, done.stderr
+    return done.stderr
+
+
+def test_from_nothing_to_a_token(far: Far, database: Database, tmp_path: Path) -> None:
+    """`store init` by the owner, the printed rights, a login here, a token there; only sealed things have left us."""
+    one, two = machines(tmp_path, database.url(), 2)
+    owner = one.at(database.owner_url())
+    refused = one.run("login", "--server", "sandbox", BROWSER=WALKER)
+    assert (refused.status, refused.hints) == (8, ["make them: loopback-auth store init"])
+    made = owner.run("store", "init", "--role", database.role)
+    assert made.status == 0
+    assert "has its tables now" in made.stderr
+    for statement in made.stdout.splitlines():
+        if not statement.startswith("--"):
+            database.sql(statement)
+    logged_in(one, far)
+    token = two.run("token").stdout.strip()
+    assert far.takes(token)
+    status = two.run("status", "--json").json[0]
+    assert (status["account"], status["generation"], status["state"]) == ("default", 1, "ok")
+    assert "s3kr1t-postgres" not in status["store"]
+    assert status["store"].startswith(f"postgresql://{database.role}@127.0.0.1")
+    refreshed = one.run("refresh", "--force")
+    assert refreshed.status == 0
+    assert row(database)["generation"] == 2
+    gone = two.run("logout")
+    assert gone.status == 0
+    assert one.run("token").status == 4
+    assert database.sql("SELECT count(*) FROM loopback_auth.account") == [(0,)]
+
+
+@pytest.mark.parametrize("cluster_settings", [{"log_statement": "all", "log_min_duration_statement": 0}])
+def test_the_server_never_sees_a_token(far: Far, own_cluster: Cluster, tmp_path: Path) -> None:
+    """It may write down every statement with its parameters: no token, no secret, no code is among them."""
+    database = with_tables(own_cluster.create_database("own"))
+    one, two = machines(tmp_path, database.url(), 2)
+    logged_in(one, far)
+    seen = [two.run("token").stdout.strip()]
+    for machine in (two, one):
+        assert machine.run("refresh", "--force").status == 0
+        account = machine.account()
+        assert account.tokens.refresh_token is not None
+        seen += [account.tokens.access_token.reveal(), account.tokens.refresh_token.reveal()]
+    log = own_cluster.log()
+    assert "SET generation = " in log  # statements are in it, and their parameters
+    assert "parameters: " in log
+    assert not [secret for secret in (*seen, KEY, "s3kr1t-") if secret in log]
+    dumped = str(database.sql("SELECT * FROM loopback_auth.account"))
+    assert not [secret for secret in seen if secret in dumped]
+
+
+def test_a_machine_keeps_the_access_token_alone(far: Far, tables: Database, tmp_path: Path) -> None:
+    """After logins, refreshes and tokens no file of any machine holds a refresh token, sealed or not."""
+    one, two = machines(tmp_path, tables.url(), 2)
+    logged_in(one, far)
+    spent = []
+    for machine in (two, one, two):
+        expire(tables)
+        (machine.folder / "default" / "tokens").unlink(missing_ok=True)
+        token = machine.run("token").stdout.strip()
+        account = machine.account()
+        assert token == account.tokens.access_token.reveal()
+        assert account.tokens.refresh_token is not None
+        spent.append(account.tokens.refresh_token.reveal())
+        kept = files_of(machine)
+        assert any(token.encode() in content for content in kept.values())
+        assert not [name for name, content in kept.items() if any(one.encode() in content for one in spent)]
+        assert not [name for name, content in kept.items() if b"loopback-auth sealed" in content]
+    assert row(tables)["generation"] == 4
+
+
+def test_a_hundred_clients_on_four_machines(far: Far, tables: Database, tmp_path: Path) -> None:
+    """One expired token, one spend: everybody has the same new one."""
+    fleet = machines(tmp_path / "fleet", tables.url(), 4)
+    trial = stored(far, tmp_path, fleet[0])
+    for machine in fleet:
+        machine.leave_cached(machine.account())
+    processes = [machine.start("token") for _ in range(25) for machine in fleet]
+    with all_ended(processes):
+        ended = [end(process) for process in processes]
+    assert {one.status for one in ended} == {0}
+    (token,) = {one.stdout for one in ended}
+    assert token == f"{fleet[0].account().tokens.access_token.reveal()}\n"
+    assert far.presented(trial.refresh_token) == 1
+    assert row(tables)["generation"] == 2
+
+
+def test_clocks_that_differ(far: Far, tables: Database, tmp_path: Path) -> None:
+    """An access token is as old as the server's clock says: a machine whose clock is behind does not spend at once."""
+    one, two = machines(tmp_path, tables.url(), 2)
+    trial = stored(far, tmp_path, one, age=10)
+    behind = """
+import time
+real, uptime = time.time, time.clock_gettime
+time.time = lambda: real() - 900
+time.clock_gettime = lambda clock: uptime(clock) + 50_000
+from loopback_auth.cli.main import main
+main()
+"""
+    said = end(two.start("token", program=behind))
+    assert said.stdout == f"{trial.stored.tokens.access_token.reveal()}\n"
+    assert far.presented(trial.refresh_token) == 0
+
+
+def test_the_owner_brings_the_tables_up_to_date(database: Database) -> None:
+    """From any version to the newest, all or nothing; twice is once; two at a time are one after the other."""
+    owner = Connection(database.owner_url(sslmode="disable"))
+    assert schema.migrate(owner) == (0, schema.VERSION)
+    before = database.sql("SELECT id FROM loopback_auth.schema")
+    more = (*schema.MIGRATIONS, "ALTER TABLE loopback_auth.account ADD COLUMN later int")
+    broken = (*more, "ALTER TABLE loopback_auth.account ADD COLUMN later int")
+    with pytest.raises(StoreError, match="already exists"):
+        schema.migrate(owner, broken)
+    assert database.sql("SELECT version FROM loopback_auth.schema") == [(schema.VERSION,)]
+    done: list[tuple[int, int]] = []
+    migrating = [
+        threading.Thread(
+            target=lambda: done.append(schema.migrate(Connection(database.owner_url(sslmode="disable")), more))
+        )
+        for _ in range(4)
+    ]
+    for thread in migrating:
+        thread.start()
+    for thread in migrating:
+        thread.join()
+    new = schema.VERSION + 1
+    assert sorted(done) == [(schema.VERSION, new), (new, new), (new, new), (new, new)]
+    with pytest.raises(StoreError, match=f"of version {new}, made by a later loopback-auth"):
+        schema.migrate(owner)
+    assert database.sql("SELECT id FROM loopback_auth.schema") == before
+
+
+def test_tables_of_another_version(far: Far, tables: Database, tmp_path: Path) -> None:
+    """A login says so before the browser opens."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    tables.sql("UPDATE loopback_auth.schema SET version = 99")
+    said = one.run("login", "--server", "sandbox", BROWSER=WALKER)
+    assert said.status == 8
+    assert "are of version 99, this program's of" in said.errors[0]
+
+
+def test_the_printed_sql_makes_the_tables(far: Far, database: Database, tmp_path: Path) -> None:
+    """What `store init --sql` prints, another may run with psql; the printed rights are enough, and the least."""
+    (one,) = machines(tmp_path, database.url(), 1)
+    printed = one.run("store", "init", "--sql", "--role", database.role)
+    assert printed.status == 0
+    with psycopg.connect(database.owner_url(), autocommit=True) as session:
+        tables, rights = printed.stdout.split("COMMIT;")
+        session.execute(f"{tables}COMMIT;".encode())
+    for statement in rights.splitlines():
+        if statement and not statement.startswith("--"):
+            database.sql(statement)
+    logged_in(one, far)
+    assert one.run("refresh", "--force").status == 0
+    for forbidden in (
+        "DROP TABLE loopback_auth.account",
+        "UPDATE loopback_auth.schema SET version = 3",
+        "CREATE TABLE loopback_auth.x ()",
+        "TRUNCATE loopback_auth.account",
+    ):
+        with psycopg.connect(database.url()) as session, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute(forbidden.encode())
+    for right, command in (
+        ("UPDATE", "refresh --force"),
+        ("INSERT", "login --server sandbox --force"),
+        ("SELECT", "token"),
+    ):
+        database.sql(f"REVOKE {right} ON loopback_auth.account FROM {database.role}")
+        (one.folder / "default" / "tokens").unlink(missing_ok=True)
+        said = one.run(*command.split(), BROWSER=WALKER, LOOPBACK_AUTH_SANDBOX_PORT=str(far.sandbox.port))
+        assert said.status == 8, said.stderr
+        assert "refuses this user" in said.errors[0]
+        assert "store init --sql" in said.hints[0]
+        database.sql(f"GRANT {right} ON loopback_auth.account TO {database.role}")
+    assert one.account().generation == 2
+
+
+def test_without_a_key_nothing_is_stored(tables: Database, tmp_path: Path) -> None:
+    """The store is always sealed: without a key it is refused, with the command that makes one."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    said = one.run("login", "--server", "sandbox", BROWSER=WALKER, LOOPBACK_AUTH_STORE_KEY="")
+    assert said.status == 3
+    assert "no key was given" in said.errors[0]
+
+
+def test_tls(far: Far, tables: Database, tmp_path: Path) -> None:
+    """verify-full with the server's authority works; with another one, nothing is sent to the server."""
+    cluster = tables.cluster
+    (one,) = machines(tmp_path, tables.url(sslmode="verify-full", sslrootcert=cluster.ca_file), 1)
+    stored(far, tmp_path, one)
+    assert one.run("token").status == 0
+    other = tmp_path / "other.pem"
+    other.write_text(certificates.make()[0])
+    said = one.at(tables.url(sslmode="verify-full", sslrootcert=other)).run("token")
+    assert said.status == 8
+    assert "certificate verify failed" in said.errors[0]
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_another_machine_without_tls_is_refused(mode: str, tmp_path: Path) -> None:
+    """An address that would go over the network in clear is a mistake in the configuration."""
+    (one,) = machines(tmp_path, f"postgresql://app@db.example/app?sslmode={mode}", 1)
+    said = one.run("token")
+    assert (said.status, "does without TLS" in said.errors[0]) == (3, True)
+
+
+def test_an_address_that_is_none(tmp_path: Path) -> None:
+    """It is not repeated with its password."""
+    (one,) = machines(tmp_path, "postgresql://app:s3kr1t-x@[half/app", 1)
+    said = one.run("token")
+    assert said.status == 3
+    assert "is not the address of a PostgreSQL server" in said.errors[0]
+    assert "s3kr1t" not in said.stderr
+
+
+def test_the_store_of_the_configuration(far: Far, tables: Database, tmp_path: Path) -> None:
+    """`store` in config.toml names it as well; its cache is not the file store's."""
+    (one,) = machines(tmp_path, "", 1)
+    config = one.home / "config.toml"
+    config.touch(0o600)
+    config.write_text(f'store = "{tables.url()}"\n')
+    other = one.at(tables.url())
+    trial = stored(far, tmp_path, other, age=10)
+    token = trial.stored.tokens.access_token.reveal()
+    unset = {"LOOPBACK_AUTH_STORE": ""}
+    assert one.run("token", **unset).stdout == f"{token}\n"
+    assert one.run("token", **unset).stdout == f"{token}\n"
+    (cached,) = [name for name, content in files_of(one).items() if token.encode() in content]
+    assert cached.startswith(f"stores{os.sep}postgresql")
+    config.write_text("")
+    assert one.run("token", **unset).status == 4
