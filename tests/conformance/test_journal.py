@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from loopback_auth.clock import Moment
-from loopback_auth.errors import StoreBusy, StoreError, StoreNotWritable
+from loopback_auth.errors import Overtaken, StoreBusy, StoreError, StoreNotWritable
 from loopback_auth.store.base import STAGE_LIMIT, Journal, Store
 from tests.conformance import work
 from tests.conformance.conftest import Start
@@ -64,9 +64,9 @@ def test_empty(store: Store) -> None:
 
 
 def test_no_account_yet(place: Place) -> None:
-    """A journal can be proven and armed under a name that has no account yet, and makes none of it."""
+    """A journal that is armed under a name which has no account makes none of it; it may refuse."""
     store = place.open()
-    with store.journal("new") as journal:
+    with store.journal("new") as journal, contextlib.suppress(Overtaken):
         send(journal, answer=b"one")
         journal.clear()
     assert store.names() == []
@@ -273,7 +273,7 @@ def test_looking_changes_nothing(store: Store, place: Place, start: Start) -> No
     looking = start()
     with looking.store.journal(NAME) as journal:
         assert journal.try_open()
-        assert not is_open_to(store)
+        assert store.shared or not is_open_to(store)
         assert journal.intent == INTENT
         looking.kill()
     place.after_lease()
@@ -281,7 +281,9 @@ def test_looking_changes_nothing(store: Store, place: Place, start: Start) -> No
 
 
 def test_one_takes_over(store: Store, place: Place, start: Start) -> None:
-    """What was left can be open in one process at a time."""
+    """What was left can be open in one process at a time, where the system says who lives."""
+    if store.shared:
+        pytest.skip("two that send at once are told apart by `arm`, see below")
     sender = start()
     sender.run(work.arm, answer=ANSWER)
     sender.kill()

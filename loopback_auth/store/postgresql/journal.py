@@ -54,7 +54,9 @@ _LET_GO = """
         UPDATE loopback_auth.account
         SET state = %(state)s, claim = NULL, claimed_by = NULL, lease_until = NULL,
             intents = %(intents)s::jsonb, answer = CASE WHEN %(keep)s THEN answer END, revision = revision + 1
-        WHERE name = %(name)s AND (claim = ANY(%(own)s) OR (claim IS NULL AND revision = %(revision)s))
+        WHERE name = %(name)s AND (
+            claim = ANY(%(own)s)
+            OR (revision = %(revision)s AND (state <> 'in_flight' OR lease_until <= now())))
         RETURNING revision)
     SELECT revision, pg_notify('loopback_auth', %(name)s) FROM done
 """
@@ -120,8 +122,15 @@ class PostgreSQLJournal:
     # -- before the request leaves
 
     def prove(self) -> None:
-        """See that the server was no standby and not read-only a moment ago; the claim itself shows the rest."""
-        self._looked().check_writable(self._connection.shown)
+        """See that the server can be written to, and that nobody was faster; the claim itself shows the rest.
+
+        Raises StoreNotWritable, Overtaken.
+        """
+        before, self._seen = self._looked(), look(self._connection, self._name)
+        self._seen.check_writable(self._connection.shown)
+        if self._seen.revision != before.revision:
+            raise self._overtaken()
+        self._answer = b""
 
     def arm(self, intent: Intent) -> None:
         """Claim the account: only if nothing about it has changed since it was looked at.
@@ -145,7 +154,7 @@ class PostgreSQLJournal:
         )
         if not rows:
             self._own = former
-            raise Overtaken(f"account {self._name} was changed by another machine", hint="nothing was sent; try again")
+            raise self._overtaken()
         self._seen = replace(seen, revision=rows[0][0])
         self._intents, self._answer = (*self._intents, intent), b""
 
@@ -160,7 +169,7 @@ class PostgreSQLJournal:
         if not self._answer or not self._own:
             return
         try:
-            parameters = (self._answer.decode("ascii", "replace"), self._name, self._own[-1])
+            parameters = (self._answer, self._name, self._own[-1])
             rows = self._connection.run(_STAGE, parameters, patience=STAGE_PATIENCE)
         except StoreError:
             self._keep_here()
@@ -229,6 +238,9 @@ class PostgreSQLJournal:
         if self._seen is None:
             self._seen = look(self._connection, self._name)
         return self._seen
+
+    def _overtaken(self) -> Overtaken:
+        return Overtaken(f"account {self._name} was changed by another machine", hint="nothing was sent; try again")
 
     def _listen(self) -> None:
         """Wait for news on a connection of its own, unless a pooler is in between: it would hear nothing there."""

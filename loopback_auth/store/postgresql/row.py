@@ -69,7 +69,7 @@ def look(connection: Connection, name: str) -> Seen:
         claim if in_flight else None,
         claimed_by,
         tuple(map(parse_intent, json.loads(intents))),
-        (answer or "").encode(errors="replace"),
+        answer or b"",
         None if trouble is None else parse_trouble(trouble.encode(errors="replace")),
         revision,
     )

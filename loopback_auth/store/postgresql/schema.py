@@ -20,13 +20,14 @@ MIGRATIONS = (
         name         text PRIMARY KEY,
         generation   bigint NOT NULL,                -- of the token set in content
         content      text NOT NULL,                  -- sealed: this server never sees a token
+        written      text NOT NULL,                  -- a random name of the statement that brought it
         received_at  timestamptz NOT NULL,           -- when its access token was received
         state        text NOT NULL DEFAULT 'idle' CHECK (state IN ('idle', 'in_flight', 'in_doubt')),
         claim        text,                           -- who sends: a random name for one spend
         claimed_by   text,                           -- the same for people: host and process
         lease_until  timestamptz,                    -- in_flight and older than this is in doubt
         intents      jsonb NOT NULL DEFAULT '[]',    -- one for each time the refresh token was sent, without secrets
-        answer       text,                           -- what that brought, sealed
+        answer       bytea,                          -- what that brought, sealed
         trouble      jsonb,                          -- how the last refresh failed, without secrets
         revision     bigint NOT NULL DEFAULT 1       -- counts the changes of who may send what
     );

@@ -9,6 +9,7 @@ this store seals what goes into it (`sealed.py`): the server never sees a token.
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
@@ -27,14 +28,15 @@ WRITE_PATIENCE = 15.0
 """Seconds to go on trying to bring new tokens to the server: it may be restarting, or another one takes over."""
 
 _INSERT = """
-    INSERT INTO loopback_auth.account (name, generation, content, received_at)
-    VALUES (%(name)s, %(generation)s, %(content)s, now() - %(age)s * interval '1 s')
+    INSERT INTO loopback_auth.account (name, generation, content, written, received_at)
+    VALUES (%(name)s, %(generation)s, %(content)s, %(written)s, now() - %(age)s * interval '1 s')
     ON CONFLICT DO NOTHING RETURNING revision
 """
 _REPLACE = """
     WITH done AS (
         UPDATE loopback_auth.account
-        SET generation = %(generation)s, content = %(content)s, received_at = now() - %(age)s * interval '1 s',
+        SET generation = %(generation)s, content = %(content)s, written = %(written)s,
+            received_at = now() - %(age)s * interval '1 s',
             state = 'idle', claim = NULL, claimed_by = NULL, lease_until = NULL, intents = '[]', answer = NULL,
             trouble = NULL, revision = revision + 1
         WHERE name = %(name)s AND generation = %(replaces)s
@@ -47,9 +49,11 @@ _REWRITE = """
     WHERE name = %(name)s AND generation = %(replaces)s
     RETURNING revision
 """
+_STANDS = "SELECT name FROM loopback_auth.account WHERE name = %(name)s AND written = %(written)s"
+"""Whether what was written is there, though it could not be written again: its acknowledgement was lost."""
 _PROBE = """
-    INSERT INTO loopback_auth.account (name, generation, content, received_at)
-    VALUES (%s, 0, %s, now()) RETURNING revision
+    INSERT INTO loopback_auth.account (name, generation, content, written, received_at)
+    VALUES (%s, 0, %s, '', now()) RETURNING revision
 """
 _LARGE = 1 << 16
 """Characters in a probe: no account takes more."""
@@ -94,6 +98,7 @@ class PostgreSQLStore:
 
     def read(self, name: str) -> Record | None:
         """Return what is kept under this name, its age by the server's clock; None if there is nothing."""
+        self._check_name(name)
         return self.look(name).record
 
     def write(self, name: str, record: Record, replaces: int) -> None:
@@ -107,20 +112,20 @@ class PostgreSQLStore:
             "name": name,
             "generation": record.generation,
             "content": record.content.decode("ascii"),
+            "written": secrets.token_hex(8),
             "age": record.age or 0.0,
             "replaces": replaces,
         }
-        if not self.connection.run(statement, parameters, patience=WRITE_PATIENCE):
-            stands = self.read(name)  # our own, where the acknowledgement was lost and it was written again
-            if stands is None or (stands.generation, stands.content) != (record.generation, record.content):
-                raise Overtaken(
-                    f"account {name} was changed by another machine", hint="it was left as it is; try again"
-                )
+        if not self.connection.run(statement, parameters, patience=WRITE_PATIENCE) and not self.connection.run(
+            _STANDS, parameters, patience=WRITE_PATIENCE
+        ):
+            raise Overtaken(f"account {name} was changed by another machine", hint="it was left as it is; try again")
         if record.generation != replaces and name in self._open:
             self._open[name].settled()
 
     def remove(self, name: str) -> bool:
         """Remove the row, and what this machine has of the account."""
+        self._check_name(name)
         found = self.connection.run("DELETE FROM loopback_auth.account WHERE name = %s RETURNING name", (name,))
         with suppress(StoreError):
             FileStore(self.own_folder).remove(name)
@@ -156,10 +161,12 @@ class PostgreSQLStore:
 
     def trouble(self, name: str) -> Trouble | None:
         """Return what was noted last."""
+        self._check_name(name)
         return self.look(name).trouble
 
     def note(self, name: str, trouble: Trouble) -> None:
         """Keep what went wrong. Raises StoreError."""
+        self._check_name(name)
         text = serialise_trouble(trouble).decode("ascii")
         statement = "UPDATE loopback_auth.account SET trouble = %s::jsonb WHERE name = %s RETURNING name"
         self.connection.run(statement, (text, name))
