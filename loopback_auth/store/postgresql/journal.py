@@ -1,6 +1,7 @@
 """The PostgreSQL store's journal of one spend: idle → in_flight → idle, by compare-and-set, and no lock in between.
 
-    in_flight    whoever made the claim may send, and nobody else, until its lease ends by the server's clock
+    in_flight    whoever made the claim may send, and nobody else, until its lease ends by the server's clock, or its
+                 process has ended on this very machine
     in_doubt     the refresh token was sent, and no answer is known. A claim whose lease has ended is that, never idle
 
 A claim changes the row only if nothing has changed it since it was looked at. What was sent is committed if the account
@@ -26,6 +27,7 @@ from loopback_auth.errors import Overtaken, StoreError
 from loopback_auth.store.base import STAGE_LIMIT, Intent
 from loopback_auth.store.journal import FileJournal
 from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.postgresql.mark import Mark
 from loopback_auth.store.postgresql.row import Seen, look
 from loopback_auth.store.record import intent_members
 
@@ -63,15 +65,18 @@ _LET_GO = """
 
 
 class PostgreSQLJournal:
-    """Implements `Journal` for the refreshes of one account. `left` is where this machine keeps what it must."""
+    """Implements `Journal` for the refreshes of one account. `left` and `mark` are what this machine keeps of them."""
 
-    def __init__(self, connection: Connection, name: str, left: FileJournal) -> None:
+    def __init__(self, connection: Connection, name: str, left: FileJournal, mark: Mark) -> None:
         self._connection = connection
         self._name = name
         self._left = left
+        self._mark = mark
         self._seen: Seen | None = None
         self._own: list[str] = []
         """The names of our claims, from before one is made until it is let go."""
+        self._dead: list[str] = []
+        """That of a process which has ended on this machine."""
         self._intents: tuple[Intent, ...] = ()
         self._answer = b""
         self._listening: psycopg.Connection[Any] | None = None
@@ -92,7 +97,9 @@ class PostgreSQLJournal:
         if left is not None and answer and self._seen.record and left.generation == self._seen.record.generation:
             self._intents, self._answer = (*self._intents[:-1], left), answer
             return True  # whoever claims it: the tokens are here
-        return self._seen.claim is None
+        claim = self._seen.claim
+        self._dead = [claim] if claim is not None and self._mark.is_left(claim) else []
+        return claim is None or bool(self._dead)
 
     @property
     def news(self) -> int | None:
@@ -140,11 +147,12 @@ class PostgreSQLJournal:
         seen = self._looked()
         former, claim = self._own, secrets.token_hex(16)
         self._own = [*former, claim]
+        self._mark.make(claim)
         rows = self._connection.run(
             _CLAIM,
             {
                 "claim": claim,
-                "own": former,
+                "own": former + self._dead,
                 "who": f"{socket.gethostname()[:60]}, process {os.getpid()}",
                 "lease": LEASE,
                 "intents": _as_json((*self._intents, intent)),
@@ -210,7 +218,7 @@ class PostgreSQLJournal:
             "intents": _as_json(intents),
             "keep": keep,
             "name": self._name,
-            "own": self._own,
+            "own": self._own + self._dead,
             "revision": self._looked().revision,
         }
         rows = self._connection.run(_LET_GO, parameters)
@@ -226,6 +234,7 @@ class PostgreSQLJournal:
             with suppress(StoreError):
                 self._let_go("in_doubt", self._intents, keep=True)
             self._own = []
+        self._mark.let_go()
         self._left.__exit__(None, None, None)
         if self._listening is not None:
             with suppress(psycopg.Error):

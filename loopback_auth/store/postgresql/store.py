@@ -2,8 +2,8 @@
 
 In the folder of its address: `NAME/lock`, so that one process of this machine at a time asks the server. In one that
 is called as the store calls itself, for the address may change: `NAME/login-N-intent`, `-answer`, a login that somebody
-goes through in this machine's browser; `NAME/intent`, `answer`, what could not be brought to the server. Whoever opens
-this store seals what goes into it (`sealed.py`): the server never sees a token.
+goes through in this machine's browser; `NAME/claim`, who sends just now; `NAME/intent`, `answer`, what could not be
+brought to the server. Whoever opens this store seals what goes into it (`sealed.py`): the server never sees a token.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from loopback_auth.store.head import account_folder
 from loopback_auth.store.journal import FileJournal
 from loopback_auth.store.postgresql.connection import Connection
 from loopback_auth.store.postgresql.journal import PostgreSQLJournal
+from loopback_auth.store.postgresql.mark import Mark
 from loopback_auth.store.postgresql.row import Seen, look
 from loopback_auth.store.postgresql.schema import VERSION
 from loopback_auth.store.record import serialise_trouble
@@ -146,8 +147,9 @@ class PostgreSQLStore:
     def journal(self, name: str) -> AbstractContextManager[Journal]:
         """Return the journal of the account's refreshes, not yet opened."""
         self._check_name(name)
-        left = FileJournal(account_folder(self.own_folder, name), allow_network=True)
-        self._open[name] = PostgreSQLJournal(self.connection, name, left)
+        folder = account_folder(self.own_folder, name)
+        left, mark = FileJournal(folder, allow_network=True), Mark(os.path.join(folder, "claim"))
+        self._open[name] = PostgreSQLJournal(self.connection, name, left, mark)
         return self._open[name]
 
     def login_journal(self, name: str) -> AbstractContextManager[Journal]:
