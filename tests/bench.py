@@ -14,6 +14,7 @@ from tests.faults import bench as faults
 from tests.fuzz import bench as fuzz
 from tests.onboarding import bench as onboard
 from tests.onboarding import board_bench as board
+from tests.postgresql import bench as fleet
 from tests.speed import login, stored_growth, stored_token
 
 
@@ -44,6 +45,7 @@ BENCHES = {
     "leaks": leaks.main,
     "onboard": onboard.main,
     "board": board.main,
+    "fleet": fleet.main,
 }
 
 

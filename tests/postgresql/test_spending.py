@@ -247,8 +247,9 @@ def killing(fleet: Fleet, statement: str) -> Iterator[Proxy]:
         killer.join()
 
 
-def test_a_server_killed_after_the_claim(own_fleet: Fleet) -> None:
-    """The claim was committed and the answer to it lost: nothing is sent. Afterwards any machine refreshes."""
+@pytest.mark.parametrize("where", ["here", "there"])
+def test_a_server_killed_after_the_claim(where: str, own_fleet: Fleet) -> None:
+    """The claim was committed and the answer to it lost: nothing is sent. This machine knows; others wait for its end."""
     trial = own_fleet.stored()
     with killing(own_fleet, CLAIM) as proxy:
         outcome = own_fleet.token(own_fleet.one, proxy)
@@ -256,8 +257,11 @@ def test_a_server_killed_after_the_claim(own_fleet: Fleet) -> None:
     assert "cannot be reached" in outcome.message
     own_fleet.tables.cluster.start()
     assert row(own_fleet.tables)["state"] == "in_flight"
-    end_lease(own_fleet.tables)
-    refreshed(own_fleet.far, own_fleet.token(own_fleet.two), own_fleet.two)
+    if where == "there":
+        assert own_fleet.token(own_fleet.two, lock_timeout=0.5).error == "StoreBusy"
+        end_lease(own_fleet.tables)
+    next_one = own_fleet.one if where == "here" else own_fleet.two
+    refreshed(own_fleet.far, own_fleet.token(next_one, lock_timeout=0.5), next_one)
     assert own_fleet.far.presented(trial.refresh_token) == 1
 
 

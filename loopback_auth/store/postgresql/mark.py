@@ -47,9 +47,7 @@ class Mark:
         return False
 
     def let_go(self) -> None:
-        """Hold nothing any more."""
+        """Hold nothing any more; what the file says stays, for a claim that could not be let go."""
         if self._descriptor is not None:
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
             let_go(self._descriptor)
             self._descriptor = None
