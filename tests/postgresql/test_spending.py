@@ -249,7 +249,7 @@ def killing(fleet: Fleet, statement: str) -> Iterator[Proxy]:
 
 @pytest.mark.parametrize("where", ["here", "there"])
 def test_a_server_killed_after_the_claim(where: str, own_fleet: Fleet) -> None:
-    """The claim was committed and the answer to it lost: nothing is sent. This machine knows; others wait for its end."""
+    """A claim whose answer was lost is not used: nothing is sent. Here that is known, others wait its lease out."""
     trial = own_fleet.stored()
     with killing(own_fleet, CLAIM) as proxy:
         outcome = own_fleet.token(own_fleet.one, proxy)
