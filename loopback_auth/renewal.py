@@ -38,6 +38,7 @@ from loopback_auth.spend import locked, spend
 from loopback_auth.standing import is_copy, trouble_of
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account, Intent, Journal, Lock, Trouble
+from loopback_auth.store.transit import transit_of
 from loopback_auth.text import printable
 
 OVERTAKEN_PAUSE = 0.05
@@ -94,7 +95,7 @@ class Renewal:
         """Return the account as another process has renewed it, or do that here."""
         attempt = 0
         while True:
-            account = await self._recovered(account, journal)
+            account = recovered(self.store, account, journal, self.will_do)
             if self.will_do(account) or (self.resend and journal.intent is None):
                 return account
             begun = time.monotonic()
@@ -117,23 +118,6 @@ class Renewal:
                     )
             attempt += 1
 
-    async def _recovered(self, account: Account, journal: Journal) -> Account:
-        """Adopt what an earlier sending brought. Whatever is in the journal afterwards is in doubt."""
-        intent = journal.intent
-        if intent is None:
-            return account
-        if (intent.generation, intent.digest) == account.spends:
-            tokens = tokens_in(journal.answer)
-            if tokens is None:
-                return account
-            account = await self._commit(account, tokens, intent.armed)
-        try:
-            journal.clear()
-        except StoreNotWritable:
-            if not self.will_do(account):  # it would have to be sent under an intent that is about something else
-                raise
-        return account
-
     async def _spend(self, account: Account, journal: Journal) -> Account:
         refresh_token = self._refresh_token(account)
         registration = account.registration
@@ -141,13 +125,14 @@ class Renewal:
         was_in_doubt = await self._wait_in_doubt(account, journal)
 
         async def commit(tokens: TokenSet) -> Account:
-            renewed = await self._commit(account, tokens, self.now())
+            renewed = _commit(self.store, account, tokens, self.now())
             self._settle(journal)
             return renewed
 
         try:
             journal.prove()  # from here on no other process gets as far as this, whatever became of the lock
-            if load(self.store, self.name).spends != account.spends:
+            again = load(self.store, self.name)
+            if again.spends != account.spends or is_copy(again):  # renewed, or moved away, since it was loaded
                 raise Overtaken(f"another process has renewed account {self.name}", hint="nothing was sent; try again")
             async with TokenEndpoint.open(
                 registration.server.token_endpoint, registration.ca_file, registration.proxy
@@ -198,6 +183,14 @@ class Renewal:
             raise LoginRequired(
                 f"the access token of account {account.name} has expired, and the server gave no refresh token",
                 hint=login_again(account),
+            )
+        if (transit := transit_of(account)) is not None:
+            raise LoginRequired(
+                f"account {account.name} {transit.words}",
+                hint=(
+                    f"finish it: {transit.command(account.name, self.store.address)}",
+                    f"or keep it here, if nothing uses it there: loopback-auth refresh {account.name} --moved",
+                ),
             )
         if is_copy(account):
             raise LoginRequired(
@@ -264,24 +257,6 @@ class Renewal:
                 return seconds if seconds is not None and seconds <= RETRY_AFTER_PATIENCE else None
         return None
 
-    async def _commit(self, account: Account, tokens: TokenSet, received: clock.Moment) -> Account:
-        """Make the new tokens durable, unless newer ones stand there. Raises TokensNotStored."""
-        renewed = renewed_by(account, tokens, received)
-        try:
-            self.store.save(renewed, replaces=account.generation)
-        except Overtaken:  # nobody may write but us; if somebody did, newer tokens stay
-            return load(self.store, self.name)
-        except StoreError as error:
-            raise TokensNotStored(
-                f"new tokens of account {account.name} came, and {error}",
-                account=renewed,
-                hint=(
-                    "nothing is lost, the answer is kept; make room, and the next command stores it: "
-                    f"loopback-auth refresh {account.name}",
-                ),
-            ) from error
-        return renewed
-
     def _note(self, account: Account, error: LoopbackAuthError, *, refused: bool = False) -> None:
         """Keep what went wrong for `status`; where that cannot be written, the error itself is what counts."""
         now = self.now()
@@ -308,6 +283,49 @@ class Renewal:
             return min(max(parsedate_to_datetime(said).timestamp() - self.now().unix, 0.0), RETRY_AFTER_LIMIT)
         except (ValueError, TypeError, OverflowError):
             return None
+
+
+def recovered(
+    store: Accounts, account: Account, journal: Journal, will_do: Callable[[Account], bool] = lambda _account: False
+) -> Account:
+    """Adopt what an earlier sending brought, and return the account. Whatever is in the journal then is in doubt.
+
+    Call it holding the account's lock. A copy adopts nothing: the place it came from has the same answer. Raises
+    TokensNotStored, and StoreNotWritable where an old intent cannot be removed, unless the account will do as it is.
+    """
+    intent = journal.intent
+    if intent is None or is_copy(account):
+        return account
+    if (intent.generation, intent.digest) == account.spends:
+        tokens = tokens_in(journal.answer)
+        if tokens is None:
+            return account
+        account = _commit(store, account, tokens, intent.armed)
+    try:
+        journal.clear()
+    except StoreNotWritable:
+        if not will_do(account):  # it would have to be sent under an intent that is about something else
+            raise
+    return account
+
+
+def _commit(store: Accounts, account: Account, tokens: TokenSet, received: clock.Moment) -> Account:
+    """Make the new tokens durable, unless newer ones stand there. Raises TokensNotStored."""
+    renewed = renewed_by(account, tokens, received)
+    try:
+        store.save(renewed, replaces=account.generation)
+    except Overtaken:  # nobody may write but us; if somebody did, newer tokens stay
+        return load(store, account.name)
+    except StoreError as error:
+        raise TokensNotStored(
+            f"new tokens of account {account.name} came, and {error}",
+            account=renewed,
+            hint=(
+                "nothing is lost, the answer is kept; make room, and the next command stores it: "
+                f"loopback-auth refresh {account.name}",
+            ),
+        ) from error
+    return renewed
 
 
 def renewed_by(account: Account, tokens: TokenSet, received: clock.Moment) -> Account:

@@ -8,6 +8,7 @@ from loopback_auth import clock, machine
 from loopback_auth.oauth.token import tokens_in
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account, Trouble
+from loopback_auth.store.transit import transit_of
 from loopback_auth.usable import seconds_left
 
 DAY = 86400
@@ -27,19 +28,24 @@ def standing_of(account: Account, store: Accounts, now: clock.Moment) -> Standin
     """Return how an account stands. Raises StoreError."""
     trouble = trouble_of(account, store)
     state, why = "ok", None
-    if is_copy(account):
+    if (transit := transit_of(account)) is not None:
+        state, why = "login required", f"it {transit.words}"
+    elif is_copy(account):
         state, why = "login required", "it was copied here, and its refresh token works once, for one place"
     elif trouble is not None and trouble.refused:
         state, why = "login required", trouble.message
     elif _is_spent(account, now):
         state, why = "login required", "neither of its tokens can work any more"
-    elif _is_in_doubt(account, store):
+    elif is_in_doubt(account, store):
         state, why = "outcome unknown", "its refresh token was sent, and no answer came"
     return Standing(state=state, why=why, last_error=trouble)
 
 
 def is_copy(account: Account) -> bool:
-    """Whether the record was written on another machine, or under another name. Where nobody can say, it is not."""
+    """Whether the record was written on another machine, or under another name, or is on its way between two stores.
+
+    Where nobody can say, it is not.
+    """
     here = machine.identity()
     return account.stored_as is not None or (None not in (account.machine, here) and account.machine != here)
 
@@ -65,7 +71,7 @@ def _is_spent(account: Account, now: clock.Moment) -> bool:
     return gone and left is not None and left <= 0
 
 
-def _is_in_doubt(account: Account, store: Accounts) -> bool:
+def is_in_doubt(account: Account, store: Accounts) -> bool:
     """Whether the refresh token was sent, by a process that has ended, and no answer is there."""
     with store.journal(account.name) as journal:
         if not journal.try_open() or (intent := journal.intent) is None:

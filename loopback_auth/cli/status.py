@@ -12,6 +12,7 @@ from loopback_auth.errors import LoginRequired, LoopbackAuthError
 from loopback_auth.standing import Standing, days_until_idle, standing_of
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
+from loopback_auth.store.transit import transit_of
 from loopback_auth.text import printable
 from loopback_auth.usable import seconds_left
 
@@ -52,7 +53,7 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
         click.echo(f"\nsecrets are in {printable(store.address)}")
     elif not worst:
         voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
-    _warn(accounts, now)
+    _warn(accounts, store, now)
     return worst
 
 
@@ -127,7 +128,7 @@ def _refresh_token(account: Account, now: clock.Moment) -> str:
     )
 
 
-def _warn(accounts: list[tuple[Account, Standing]], now: clock.Moment) -> None:
+def _warn(accounts: list[tuple[Account, Standing]], store: Accounts, now: clock.Moment) -> None:
     servers = [account.registration.server for account, _ in accounts]
     for server in sorted({server.name for server in servers if server.state == "none"}):
         voice.warning(
@@ -136,7 +137,12 @@ def _warn(accounts: list[tuple[Account, Standing]], now: clock.Moment) -> None:
         )
     for account, standing in accounts:
         days = days_until_idle(account, now)
-        if standing.state == "outcome unknown":
+        if (transit := transit_of(account)) is not None:
+            voice.warning(
+                f"account {account.name} {transit.words}",
+                f"finish it: {transit.command(account.name, store.address)}",
+            )
+        elif standing.state == "outcome unknown":
             voice.warning(
                 f"the outcome of account {account.name}'s last refresh is unknown: {standing.why}",
                 f"ask once more: loopback-auth refresh {account.name} --resend",

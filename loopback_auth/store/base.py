@@ -40,7 +40,8 @@ class Account:
     machine: str | None = None
     """The machine that received the tokens (`loopback_auth.machine`); None where it has no name."""
     stored_as: str | None = None
-    """The name in the record where that is another than `name`: it was copied."""
+    """What stands in the record in the place of `name` where that is another: it was copied, or is being moved
+    (`transit.py`)."""
     sealed: bool = False
     """Whether the record that it was loaded from is sealed."""
 

@@ -62,7 +62,7 @@ def serialise(account: Account) -> bytes:
     access_token = tokens.access_token.reveal()
     plain = access_token.isascii() and access_token.isprintable() and tokens.is_bearer
     members = {
-        "account": account.name,
+        "account": account.stored_as or account.name,
         "generation": account.generation,
         "logged_in_at": account.logged_in_at,
         "refresh_token_at": account.refresh_token_at,
