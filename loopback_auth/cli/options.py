@@ -39,14 +39,15 @@ class Duration(click.ParamType[float]):
 
 def default_account() -> str:
     """Return the account of a command that names none: `LOOPBACK_AUTH_ACCOUNT`, else `default`."""
-    return _valid(os.environ.get("LOOPBACK_AUTH_ACCOUNT") or "default")
+    return valid(os.environ.get("LOOPBACK_AUTH_ACCOUNT") or "default")
 
 
 def _account(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str:
-    return default_account() if name is None else _valid(name)
+    return default_account() if name is None else valid(name)
 
 
-def _valid(name: str) -> str:
+def valid(name: str) -> str:
+    """Return a name that an account may have. Raises UsageError."""
     try:
         tokens_path("", name)
     except ConfigurationError as error:
@@ -55,7 +56,7 @@ def _valid(name: str) -> str:
 
 
 def _account_or_none(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    return None if name is None else _valid(name)
+    return None if name is None else valid(name)
 
 
 def account(function: Callable[..., Any]) -> Callable[..., Any]:
