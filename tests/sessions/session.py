@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
 from typing import ClassVar
@@ -47,6 +47,7 @@ from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
 from loopback_auth.store.file import FileStore
+from loopback_auth.store.transit import Transit
 from tests.sessions.servers import Answer, Servers
 
 ROOT = Path(loopback_auth.__file__).resolve().parents[1]
@@ -294,6 +295,17 @@ class Player:
         )
         Accounts(FileStore(str(self.home / "accounts"))).save(account)
 
+    def _transit(self, rest: str, _content: str) -> None:
+        """`NAME leaving STORE` or `NAME arriving STORE`: a move of the account to that folder has got so far."""
+        name, way, folder = rest.split()
+        source, target = (Accounts(FileStore(str(self.home / one))) for one in ("accounts", folder))
+        account = source.load(name)
+        assert account is not None
+        if way == "leaving":
+            source.save(replace(account, stored_as=str(Transit("leaving", "0a1b2c3d", target.address))))
+        else:
+            target.save(replace(account, stored_as=str(Transit("arriving", "0a1b2c3d", source.address))))
+
     _DIRECTIVES: ClassVar[dict[str, Callable[[Player, str, str], None]]] = {
         "write": _write,
         "folder": _folder_at,
@@ -310,6 +322,7 @@ class Player:
         "lock": _lock,
         "account": _account,
         "rename": _rename,
+        "transit": _transit,
     }
 
     # -- a command

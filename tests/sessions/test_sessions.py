@@ -35,6 +35,9 @@ NOT_SHOWN = {
     r"the refresh token of account .* was sent, and no answer came": "a process that was killed",
     r"another process (has renewed account|is working on) .*": "two processes, and a lock file that is gone",
     r"nothing was (sent|spent); try again": "two processes, and a lock file that is gone",
+    r"account .* was changed by another process": "two processes, and a lock file that is gone",
+    r"it was left as it is; try again": "two processes, and a lock file that is gone",
+    r"account .* is on its way; finish it: .*": "a disk that fails in the middle of a move",
     r".* cannot be locked: .*": "a file system without locks",
     r"put the accounts on a disk that knows locks: .*": "a file system without locks",
     r".* is on a network file system .*": "a network mount",
@@ -63,6 +66,9 @@ NOT_SHOWN = {
     r".*, line .*: this is not UTF-8": "sessions are",
     r"save it as UTF-8": "sessions are",
     r"the server did not revoke the tokens of account .*": "a server of one's own",
+    r"interrupted: .* of .* accounts were moved": "a terminal",
+    r"the same command goes on": "a terminal",
+    r"the client secret of .* is not moved: every machine that refreshes needs it in .*": "a store for many machines",
     # macOS and Windows
     r".* did not take the certificate: .*": "another system",
     # guards behind other guards
