@@ -13,12 +13,11 @@ from tests.ended import Ended
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_LOCK = """
-import os
 from loopback_auth.store.lock import FileLock
 
 def try_acquire(self):
     if self._descriptor is None:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = self._open()
     return True
 
 FileLock.try_acquire = try_acquire
@@ -33,12 +32,13 @@ def environment(home: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), "LOOPBACK_AUTH_HOME": str(home), "BROWSER": "/bin/false"}
 
 
-def start(home: Path, *arguments: str, program: str | None = None) -> subprocess.Popen[str]:
+def start(home: Path, *arguments: str, program: str | None = None, store: Path | None = None) -> subprocess.Popen[str]:
     """Start `loopback-auth` with these arguments, or `program` as Python in its place."""
+    chosen = {} if store is None else {"LOOPBACK_AUTH_STORE": f"file:{store}"}
     words = ["-m", "loopback_auth"] if program is None else ["-c", program]
     return subprocess.Popen(
         [sys.executable, *words, *arguments],
-        env=environment(home),
+        env=environment(home) | chosen,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -52,8 +52,8 @@ def end(process: subprocess.Popen[str], timeout: float = 60) -> Ended:
     return Ended(process.returncode, stdout, stderr)
 
 
-def run(home: Path, *arguments: str) -> Ended:
-    return end(start(home, *arguments))
+def run(home: Path, *arguments: str, store: Path | None = None) -> Ended:
+    return end(start(home, *arguments, store=store))
 
 
 def until(what: Callable[[], object], seconds: float = 20) -> None:

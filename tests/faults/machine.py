@@ -113,6 +113,10 @@ class Far:
         """How often it reached the token endpoint."""
         return self._state.times_presented(refresh_token)
 
+    def most_presented(self) -> int:
+        """How often that refresh token reached the token endpoint which did so most often."""
+        return max(self._state.presented())
+
     def takes(self, access_token: str) -> bool:
         """Whether the API would take this access token."""
         known = self._state.load_access_token(access_token)

@@ -68,7 +68,10 @@ class Worker:
     def run(
         self, home: Path, work: str = "token", fault: Fault | None = None, *, survivors: Path | None = None, **also: Any
     ) -> Outcome:
-        """Do `work` (`token`, `force`, `resend`, or `finish` a login) for the account `default` in `home`."""
+        """Do `work` for the account `default` in `home`: `token`, `force`, `resend`, `finish` a login, or `move`.
+
+        It is in `store` there, and is moved to the store `to`.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         order = {
@@ -102,6 +105,7 @@ class Worker:
 
 def serve() -> None:
     import loopback_auth.config
+    import loopback_auth.moving
     import loopback_auth.refresh
     import loopback_auth.store.file
     import loopback_auth.two_step  # noqa: F401 (what a child should not have to load)
@@ -131,7 +135,7 @@ def perform(order: dict[str, Any]) -> Outcome:
 
 
 def in_child(order: dict[str, Any], folder: Path) -> int:
-    from loopback_auth import clock, config, renewal
+    from loopback_auth import clock, config, moving, renewal
     from loopback_auth.errors import LoopbackAuthError
     from loopback_auth.store.accounts import Accounts
     from loopback_auth.store.file import FileStore
@@ -142,7 +146,8 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
     renewal.RESEND_AFTER = order["resend_after"]
     renewal.CONNECT_PAUSES = tuple(order.get("connect_pauses", ()))
     fault = Fault(**order["fault"]) if order["fault"] else None
-    injector = Injector(str(home / "accounts"), fault, order["survivors"])
+    accounts = str(home / order.get("store", "accounts"))
+    injector = Injector(str(home) if order["work"] == "move" else accounts, fault, order["survivors"])
     if order.get("injected", True):
         injector.install()
     warnings: list[str] = []
@@ -152,9 +157,8 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
         moment = clock.now()
         return clock.Moment(moment.unix + jump, moment.boot_id, moment.uptime)
 
-    source = config.token_source(
-        "default", Accounts(FileStore(str(home / "accounts"))), warn=lambda e: warnings.append(str(e))
-    )
+    store = Accounts(FileStore(accounts))
+    source = config.token_source("default", store, warn=lambda e: warnings.append(str(e)))
     source._now = now
     source._lock_timeout = float(order.get("lock_timeout", source._lock_timeout))
     said: dict[str, Any] = {"value": None, "error": None, "message": "", "exit_status": 0}
@@ -162,6 +166,9 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
     async def work() -> str:
         if order["work"] == "finish":
             return await finished(home, order["pasted"])
+        if order["work"] == "move":
+            moved = await moving.move(store, Accounts(FileStore(str(home / order["to"]))), "default")
+            return str(moved.generation)
         if order["work"] == "token":
             return (await source.token()).reveal()
         refreshed = await source.refresh(force=order["work"] == "force", resend=order["work"] == "resend")
