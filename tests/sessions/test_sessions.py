@@ -80,7 +80,6 @@ NOT_SHOWN = {
     r".* is larger than .* bytes: .*": "longer than a line of a session should be",
     r"the login of account .* was finished already": "two processes finish at once",
     r"account .* was changed by another (process|machine)": "two processes write at once",
-    r"it was left as it is; try again": "two processes write at once",
     r"this process stood still before it refreshed account .*": "a process that is stopped",
     # held by tests/postgresql
     r"the store .* (can only be read|refuses this user|does not let us in|did not do it): .*": "a PostgreSQL server",

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
-from loopback_auth.errors import Overtaken, StoreError, StoreNotWritable
+from loopback_auth.errors import Overtaken, StoreBusy, StoreError, StoreNotWritable
 from loopback_auth.store.base import Journal, Lock, Record, Trouble
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import account_folder
@@ -46,9 +46,14 @@ _REPLACE = """
 """
 _REWRITE = """
     UPDATE loopback_auth.account
-    SET content = %(content)s, received_at = now() - %(age)s * interval '1 s'
-    WHERE name = %(name)s AND generation = %(replaces)s
+    SET content = %(content)s, written = %(written)s, received_at = now() - %(age)s * interval '1 s',
+        revision = revision + 1
+    WHERE name = %(name)s AND generation = %(replaces)s AND (state <> 'in_flight' OR lease_until <= now())
     RETURNING revision
+"""
+_DELETE = """
+    DELETE FROM loopback_auth.account
+    WHERE name = %s AND (state <> 'in_flight' OR lease_until <= now()) RETURNING name
 """
 _STANDS = "SELECT name FROM loopback_auth.account WHERE name = %(name)s AND written = %(written)s"
 """Whether what was written is there, though it could not be written again: its acknowledgement was lost."""
@@ -125,9 +130,13 @@ class PostgreSQLStore:
             self._open[name].settled()
 
     def remove(self, name: str) -> bool:
-        """Remove the row, and what this machine has of the account."""
+        """Remove the row, and what this machine has of the account. Raises StoreBusy while another machine sends."""
         self._check_name(name)
-        found = self.connection.run("DELETE FROM loopback_auth.account WHERE name = %s RETURNING name", (name,))
+        found = self.connection.run(_DELETE, (name,))
+        if not found and self.read(name) is not None:
+            raise StoreBusy(
+                f"account {name} is being refreshed by another machine", hint="nothing was removed; try again"
+            )
         with suppress(StoreError):
             FileStore(self.own_folder).remove(name)
         return bool(found)
