@@ -372,11 +372,11 @@ def _opened(keys: Keys, key_id: str, content: bytes, name: str) -> bytes | None:
 
 
 def _about_record(head: bytes, name: str) -> bytes:
-    return b"\0".join((head, b"record", name.encode("ascii")))
+    return b"\0".join((head, b"record", name.encode()))
 
 
 def _about_piece(head: bytes, name: str, answers: bytes, number: int) -> bytes:
-    return b"\0".join((head, b"piece", name.encode("ascii"), answers, str(number).encode("ascii")))
+    return b"\0".join((head, b"piece", name.encode(), answers, str(number).encode("ascii")))
 
 
 def _answers(intent: Intent | None) -> bytes:
