@@ -97,21 +97,23 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a store keeps of an account: ASCII bytes that it need not understand, and that may be sealed."""
+    """What a store keeps of an account: ASCII bytes without zeros, that it need not understand; they may be sealed."""
 
     content: bytes = field(repr=False)
     generation: int
     """Of the token set in it; 0 where a store that has nothing but the content finds it damaged."""
     age: float | None = None
-    """Seconds since its access token was received, by a clock that all who share the store share; None where the
-    store has no such clock, and the content tells."""
+    """Seconds since its access token was received: as `write` is told it, and older by what has passed when it is
+    read, by a clock that all who share the store share. None where it has no such clock, and the content tells."""
     sealed_with: str | None = None
     """The id of the key that seals it where it is kept; None: none does."""
 
 
 class Store(Protocol):
-    """Keeps records by account name. All methods block; none is called while another thread is in one for the same
-    account. Whatever goes wrong is a StoreError, and spends nothing."""
+    """Keeps records by account name: 1 to 64 of `A-Za-z0-9._-`, first neither dot nor dash, else ConfigurationError.
+
+    All methods block, and threads may be in several at once. Whatever goes wrong is a StoreError, and spends nothing.
+    """
 
     @property
     def address(self) -> str:
@@ -119,28 +121,37 @@ class Store(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether several machines use it at once."""
+        """Whether several machines use it at once. Then `lock` need not exclude them: `prove`, `arm` and `write` do."""
 
     def names(self) -> list[str]:
-        """Return the names of all accounts, sorted."""
+        """Return the names of all accounts, sorted, damaged ones included."""
 
     def read(self, name: str) -> Record | None:
-        """Return what is kept under this name, None if there is nothing. Raises StoreUnsafe, StoreError."""
+        """Return what is kept under this name, None if there is nothing; without any lock, and always a whole record.
+
+        What is damaged is returned as it is, or StoreUnsafe raised. Raises StoreError.
+        """
 
     def write(self, name: str, record: Record, replaces: int) -> None:
-        """Make the record durable in the place of generation `replaces` (0: of nothing), and settle that one's journal.
+        """Make the record durable in the place of what `read` says is of generation `replaces`; 0: of nothing.
 
+        Any generation may follow, the same too; 0 also replaces what `read` raises StoreUnsafe for. What the refreshes'
+        journal holds may go with another generation; it is cleared all the same. Call it holding the account's lock.
         Raises StoreNotWritable, or Overtaken where another generation stands there; then that is left as it was.
         """
 
     def remove(self, name: str) -> bool:
-        """Forget the account and all that is about it, durably; return whether there was one."""
+        """Forget record, trouble and what logins that have ended left, durably; return whether there was a record.
+
+        Logins under way go on. Call it holding the account's lock and journal, and clear that.
+        """
 
     def lock(self, name: str) -> AbstractContextManager[Lock]:
-        """Return the account's lock, not yet taken; leaving the context lets it go."""
+        """Return the account's lock, not yet taken; leaving the context lets it go, and the end of the process."""
 
     def login_lock(self, name: str) -> AbstractContextManager[Lock]:
-        """Return the lock of whoever asks a person to log in to the account; not yet taken, the store is proven."""
+        """Return the lock of whoever asks a person to log in to the account, not yet taken; a login journal of it was
+        proven before."""
 
     def journal(self, name: str) -> AbstractContextManager[Journal]:
         """Return the journal of the account's refreshes, not yet opened."""
@@ -152,14 +163,17 @@ class Store(Protocol):
         """Return the journals of all logins that have not ended as they should, or have not ended; not yet opened."""
 
     def trouble(self, name: str) -> Trouble | None:
-        """Return what was noted last."""
+        """Return what was noted last, of whichever generation; a newer record may have taken it along."""
 
     def note(self, name: str, trouble: Trouble) -> None:
-        """Keep what went wrong. Raises StoreError."""
+        """Keep what went wrong with an account that is there. Raises StoreError."""
 
 
 class Lock(Protocol):
-    """A lock that is asked for again and again, so that the wait can be cancelled and has an end."""
+    """A lock that is asked for again and again, so that the wait can be cancelled and has an end.
+
+    It excludes every other object, in this process too. Which thread asks is of no account.
+    """
 
     def try_acquire(self) -> bool:
         """Take the lock if nobody else holds it; never waits. True also while it is held already."""
@@ -168,12 +182,17 @@ class Lock(Protocol):
 class Journal(Protocol):
     """What is known of one spend while its outcome is not; it outlives the process that sends.
 
-    Open it, then: prove → arm → (send) → stage → sync → (commit) → clear. For as long as the process lives that armed
-    it, no other can open it; where nobody can know that, as long as its request may still be under way.
+    Open it, then: prove → arm → (send) → stage → sync → (commit) → clear; prove and arm again to send once more. From
+    `arm` on nobody else can open it until the context is left or the process has ended; where nobody can know that, for
+    as long as its request may still be under way. What is in doubt by then stays in it.
     """
 
     def try_open(self) -> bool:
-        """Take over what a process that has ended left; False while its sender is alive. Never waits for it."""
+        """Take over what was left, if anything was; False while somebody else has it. Never waits.
+
+        What `intent` and `answer` say is to be believed once this was true. Where the store is shared, others may have
+        opened what was left, too: `prove` and `arm` let one of them send.
+        """
 
     @property
     def news(self) -> int | None:
@@ -188,25 +207,37 @@ class Journal(Protocol):
 
     @property
     def answer(self) -> bytes:
-        """What that brought, as far as it came."""
+        """What that brought, as far as it came: all that was synced, and of the rest the beginning, or more."""
 
     def prove(self) -> None:
-        """Show that tokens could be saved right now, keep room for the answer, and keep others out.
+        """Show that tokens could be saved right now, keep room for a new answer, and keep others out.
 
+        If nothing is armed after it, nothing of it is seen once the context was left. An intent that was found stays.
         Raises StoreError, and Overtaken where another process was faster.
         """
 
     def arm(self, intent: Intent) -> None:
-        """Make it durable that this is sent now. Raises StoreNotWritable, Overtaken: then it must not be sent."""
+        """Make it durable that this is sent now; the journal counts the sendings itself, whatever the intent says.
+
+        Raises StoreNotWritable, Overtaken: then it must not be sent.
+        """
 
     def stage(self, piece: bytes) -> None:
-        """Keep the next bytes of the answer, which hold no zero, `STAGE_LIMIT` in all; never fails."""
+        """Keep the next bytes of the answer, which hold no zero; what is beyond `STAGE_LIMIT` in all is let go of.
+
+        Never fails, and is quick: it is called for every piece that comes.
+        """
 
     def sync(self) -> None:
-        """Make the answer durable. Raises StoreNotWritable; it outlives the process all the same."""
+        """Make the answer durable. Raises StoreNotWritable, and nothing else: the commit, which is tried all the same,
+        decides then. Where that fails too, the answer should outlive the process on this machine if anything can."""
 
     def withdraw(self) -> None:
-        """Take the last `arm` back: it turned out that what was sent was not spent by it. Raises StoreNotWritable."""
+        """Take the last `arm` back: it turned out that what was sent was not spent by it. The sending before that, if
+        there was one, is in doubt again. Raises StoreNotWritable, and nothing else."""
 
     def clear(self) -> None:
-        """Remove intent and answers: the outcome is known. Raises StoreNotWritable."""
+        """Remove intent and answers: the outcome is known. It may be clear already, and can be proven again.
+
+        Raises StoreNotWritable, and nothing else.
+        """
