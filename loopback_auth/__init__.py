@@ -5,6 +5,8 @@ Public names are imported when they are asked for (PEP 562): `import loopback_au
     source = loopback_auth.token_source("default")
     token = (await source.token()).reveal()
 
+`Accounts` is for those who bring a store of their own: `token_source("default", Accounts(MyStore()))`.
+
 The login itself is `loopback_auth.login.login`.
 """
 
@@ -17,9 +19,11 @@ if TYPE_CHECKING:
     from loopback_auth.errors import LoopbackAuthError as LoopbackAuthError
     from loopback_auth.refresh import TokenSource as TokenSource
     from loopback_auth.secret import Secret as Secret
+    from loopback_auth.store.accounts import Accounts as Accounts
     from loopback_auth.stores import open_store as open_store
 
 _HOMES = {
+    "Accounts": "store.accounts",
     "LoginRequired": "errors",
     "LoopbackAuthError": "errors",
     "Secret": "secret",
@@ -28,7 +32,7 @@ _HOMES = {
     "token_source": "config",
 }
 
-__all__ = ["LoginRequired", "LoopbackAuthError", "Secret", "TokenSource", "open_store", "token_source"]
+__all__ = ["Accounts", "LoginRequired", "LoopbackAuthError", "Secret", "TokenSource", "open_store", "token_source"]
 
 
 def __getattr__(name: str) -> object:
