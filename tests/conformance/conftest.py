@@ -13,7 +13,11 @@ from tests.conformance.place import NotPossible, Place, place_called
 from tests.conformance.process import Nursery, Process
 from tests.faults.machine import Far, far_side
 
-STORES = ("tests.conformance.project:FilePlace", "tests.conformance.example:ExamplePlace")
+STORES = (
+    "tests.conformance.project:FilePlace",
+    "tests.conformance.project:SealedPlace",
+    "tests.conformance.example:ExamplePlace",
+)
 """Those that are checked where `--store` names no other."""
 logging.getLogger("authlib").setLevel(logging.WARNING)
 

@@ -11,7 +11,7 @@ import importlib
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from loopback_auth.store.base import Store
+from loopback_auth.store.base import STAGE_LIMIT, Store
 
 
 class NotPossible(Exception):
@@ -20,6 +20,9 @@ class NotPossible(Exception):
 
 class Place:
     """Where one store is kept. Nothing but `open` must be written; what cannot be done is left as it is here."""
+
+    answer_limit = STAGE_LIMIT
+    """Bytes of an answer that are kept; `ANSWER_LIMIT` where the store needs the rest for itself, to seal them say."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is empty where the store is new, and holds what the place has put there where it is not."""

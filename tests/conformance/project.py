@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import Store
 from loopback_auth.store.file import FileStore
+from loopback_auth.store.sealed import Keys, SealedStore
 from tests.conformance.place import Place
 
 
@@ -30,3 +32,12 @@ class FilePlace(Place):
         finally:
             accounts.unlink()
             away.rename(accounts)
+
+
+class SealedPlace(FilePlace):
+    """The same, sealed."""
+
+    answer_limit = ANSWER_LIMIT
+
+    def open(self, machine: str = "one") -> Store:
+        return SealedStore(super().open(machine), lambda: Keys(b"s3kr1t-k" * 4), allow_plain=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
@@ -108,7 +109,7 @@ def test_no_names(name: str, store: Store) -> None:
 
 def test_neighbours(store: Store) -> None:
     """Removing an account leaves those alone whose names begin alike, or are alike to a pattern."""
-    neighbours = ["cafe-roma", "cafe.", "cafeX", "caf", "c_fe"]
+    neighbours = ["cafe-roma", "cafe.", "cafeX", "caf", "c_fe", "cXfe"]
     for name in ["cafe", *neighbours]:
         store.write(name, record(1, name), 0)
         store.note(name, TROUBLE)
@@ -289,6 +290,22 @@ def test_written_is_there_after_a_kill(store: Store, start: Start) -> None:
     assert content(store) is None
 
 
+def test_threads(store: Store) -> None:
+    """One store object serves several threads: who asks while another writes is answered, and right."""
+    records = [record(1, size=20_000), record(1, text="other")]
+    store.write(NAME, records[0], 0)
+    with ThreadPoolExecutor(4) as pool:
+        writing = pool.submit(keep_writing, store, records, 40)
+        reading = [pool.submit(keep_reading, store, [one.content for one in records], 0.3) for _ in range(2)]
+        while not writing.done():
+            assert store.names() == [NAME]
+            assert store.trouble(NAME) is None
+            assert nothing_left(store)
+            assert list(store.login_journals(NAME)) == []
+        writing.result()
+        assert [one.result()[1] for one in reading] == [[], []]
+
+
 # -- age
 
 
@@ -297,14 +314,11 @@ def test_age(age: float, store: Store, place: Place) -> None:
     """The age is none, or what it was when it was written and the seconds since."""
     begun = time.monotonic()
     store.write(NAME, replace(record(), age=age), 0)
-    time.sleep(0.05)
-    least = time.monotonic()
+    time.sleep(0.1)
     found = place.open().read(NAME)
     assert found is not None
     if found.age is not None:
-        between = 0.05
-        assert age + between - 0.01 <= found.age <= age + time.monotonic() - begun + 0.01
-        assert least
+        assert age + 0.09 <= found.age <= age + time.monotonic() - begun + 0.01
 
 
 def test_no_age(store: Store) -> None:
