@@ -264,6 +264,18 @@ def test_synced_and_more(store: Store, place: Place, start: Start) -> None:
     assert found(store)[1] in (b"one ", b"one t", b"one tw", b"one two")
 
 
+def test_synced_again(store: Store, place: Place, start: Start) -> None:
+    """What came after the first sync is found, too, if it was synced."""
+    sender = start()
+    with sender.store.journal(NAME) as journal:
+        send(journal, INTENT, b"one ")
+        journal.stage(b"two")
+        journal.sync()
+        sender.kill()
+    place.after_lease()
+    assert found(store) == (INTENT, b"one two")
+
+
 def test_looking_changes_nothing(store: Store, place: Place, start: Start) -> None:
     """Who opens what was left, and is killed or goes away, leaves it as it was."""
     sender = start()
