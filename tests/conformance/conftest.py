@@ -17,6 +17,7 @@ STORES = (
     "tests.conformance.project:FilePlace",
     "tests.conformance.project:SealedPlace",
     "tests.conformance.example:ExamplePlace",
+    "tests.postgresql.place:PostgreSQLPlace",
 )
 """Those that are checked where `--store` names no other."""
 logging.getLogger("authlib").setLevel(logging.WARNING)

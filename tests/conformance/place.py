@@ -39,7 +39,8 @@ class Place:
     def open(self, machine: str = "one") -> Store:
         """Open the store as a new process would that runs on this machine.
 
-        Machines are told apart where the store is `shared`, which is asked with "two" then, and only then.
+        Machines are told apart where the store is `shared`: "two" is opened then, and only then. Some twenty processes
+        have it open at once.
         """
         raise NotImplementedError
 

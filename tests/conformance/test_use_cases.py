@@ -125,16 +125,18 @@ def test_killed_at_every_call(
         killed(start(), name, Fault(number + 1, when))
         assert server.presented(refresh_token) == int(point >= sent), (when, calls[number])
         place.after_lease()
-        said = start().run(work.token, name)
+        next_one = start()
+        said = next_one.run(work.token, name)
         is_in_doubt = sent <= point < kept
         if said.error is None or grace or not is_in_doubt:
             if point > 2 * last(calls, "store.write") and not nothing_left(store, name):
-                said = start().run(work.token, name, force=True)  # it is about an older generation by now
+                said = next_one.run(work.token, name, force=True)  # it is about an older generation by now
             went_well(said, server, store, name)
             assert server.presented(refresh_token) <= (2 if is_in_doubt else 1), (when, calls[number])
         else:
             lost(said, server, store, name, refresh_token)
-            lost(start().run(work.token, name), server, store, name, refresh_token)
+            lost(next_one.run(work.token, name), server, store, name, refresh_token)
+        next_one.kill()  # a server takes only so many at once
 
 
 def last(calls: list[str], call: str) -> int:
