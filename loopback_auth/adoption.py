@@ -57,14 +57,19 @@ async def checked(
 
 def save(account: Account, store: Accounts) -> Account:
     """Make a login's account durable as the next generation. Call it holding the account's lock."""
-    while True:
-        generation = 0
-        with suppress(StoreUnsafe):  # it is replaced
-            generation = store.generation(account.name)
-        account = replace(account, generation=generation + 1)
+    for _ in range(9):
         with suppress(Overtaken):  # by a refresh on another machine: these tokens are newer all the same
-            store.save(account, replaces=generation)
-            return account
+            return _saved(account, store)
+    return _saved(account, store)
+
+
+def _saved(account: Account, store: Accounts) -> Account:
+    generation = 0
+    with suppress(StoreUnsafe):  # it is replaced
+        generation = store.generation(account.name)
+    account = replace(account, generation=generation + 1)
+    store.save(account, replaces=generation)
+    return account
 
 
 async def adopt(store: Accounts, name: str) -> None:

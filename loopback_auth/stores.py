@@ -95,7 +95,7 @@ def _store_at(address: str, environ: Mapping[str, str]) -> Store:
         return PostgreSQLStore(address, folders.folder_of(address, environ))
     raise ConfigurationError(
         f"there is no store of the kind {printable(kind, 40)}",
-        hint="LOOPBACK_AUTH_STORE=file:/folder, keyring: or postgresql://HOST/DATABASE; unset, it is the usual folder",
+        hint="unset LOOPBACK_AUTH_STORE, or set it to file:/folder, keyring: or postgresql://HOST/NAME",
     )
 
 

@@ -35,7 +35,6 @@ NOT_SHOWN = {
     r"the refresh token of account .* was sent, and no answer came": "a process that was killed",
     r"another process (has renewed account|is working on) .*": "two processes, and a lock file that is gone",
     r"nothing was (sent|spent); try again": "two processes, and a lock file that is gone",
-    r"account .* was changed by another process": "two processes, and a lock file that is gone",
     r"it was left as it is; try again": "two processes, and a lock file that is gone",
     r"account .* is on its way; finish it: .*": "a disk that fails in the middle of a move",
     r".* cannot be locked: .*": "a file system without locks",
@@ -80,6 +79,8 @@ NOT_SHOWN = {
     r".* is larger than .* bytes: .*": "longer than a line of a session should be",
     r"the login of account .* was finished already": "two processes finish at once",
     r"account .* was changed by another (process|machine)": "two processes write at once",
+    r"account .* is being refreshed by another machine": "two machines at once",
+    r"nothing was removed; try again": "two machines at once",
     r"this process stood still before it refreshed account .*": "a process that is stopped",
     # held by tests/postgresql
     r"the store .* (can only be read|refuses this user|does not let us in|did not do it): .*": "a PostgreSQL server",
