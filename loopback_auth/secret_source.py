@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 
+from loopback_auth import config_file
 from loopback_auth.errors import ConfigurationError
 from loopback_auth.redirect.browser import SECRET_VARIABLES
 from loopback_auth.text import printable
@@ -17,14 +18,24 @@ COMMAND_TIMEOUT = 60.0
 """Seconds a secret's command has: it may ask a person for a passphrase."""
 
 
+def hidden_variables(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the variables that no child is to see: those of our names, and the one that `store_key` points to."""
+    try:
+        reference = config_file.store_key(environ) or {}
+    except ConfigurationError:
+        return SECRET_VARIABLES
+    return (*SECRET_VARIABLES, str(reference["env"])) if "env" in reference else SECRET_VARIABLES
+
+
 def from_command(what: str, words: list[str], environ: Mapping[str, str]) -> str:
     """Return what the command prints: no shell, no stdin, none of our secrets. Raises ConfigurationError."""
+    hidden = hidden_variables(environ)
     try:
         done = subprocess.run(  # noqa: S603 (the user's own command, from their own config, as a list)
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={name: value for name, value in environ.items() if name not in SECRET_VARIABLES},
+            env={name: value for name, value in environ.items() if name not in hidden},
             timeout=COMMAND_TIMEOUT,
             check=False,
         )

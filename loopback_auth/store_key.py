@@ -13,7 +13,6 @@ from typing import NoReturn
 
 from loopback_auth import config_file, files
 from loopback_auth.errors import ConfigurationError, StoreUnsafe
-from loopback_auth.secret_source import from_command, from_keyring
 from loopback_auth.store.base import SecretReference
 from loopback_auth.store.sealed import KEY_SIZE, Keys
 from loopback_auth.text import printable
@@ -39,6 +38,10 @@ def named(environ: Mapping[str, str] = os.environ) -> Callable[[], Keys] | None:
 
 def fetch(reference: SecretReference, environ: Mapping[str, str] = os.environ) -> Keys:
     """Return the keys that `store_key` points to. Raises ConfigurationError."""
+    from loopback_auth import (
+        secret_source,
+    )  # and subprocess: `token` of a store whose key is in a variable does without
+
     match reference:
         case {"env": str(name)}:
             return parse(environ.get(name, ""), f"the variable {printable(name)}")
@@ -46,9 +49,9 @@ def fetch(reference: SecretReference, environ: Mapping[str, str] = os.environ) -
             return parse(_from_file(path), f"the file {printable(path)}")
         case {"command": [str(), *_]}:
             words = [str(word) for word in reference["command"]]
-            return parse(from_command("store_key", words, environ), f"the command {printable(words[0])}")
+            return parse(secret_source.from_command("store_key", words, environ), f"the command {printable(words[0])}")
         case _:
-            return parse(from_keyring("store_key", str(reference["keyring"])), "the keyring")
+            return parse(secret_source.from_keyring("store_key", str(reference["keyring"])), "the keyring")
 
 
 def parse(text: str, where: str) -> Keys:
@@ -66,15 +69,6 @@ def parse(text: str, where: str) -> Keys:
     if not keys:
         raise ConfigurationError(f"there is no store key in {where}", hint=MAKE_ONE)
     return Keys(*keys)
-
-
-def variables(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the variables that hold keys, beside `LOOPBACK_AUTH_STORE_KEY`: no child is to see them."""
-    try:
-        reference = config_file.store_key(environ) or {}
-    except ConfigurationError:
-        return ()
-    return (reference["env"],) if "env" in reference else ()
 
 
 def _from_file(path: str) -> str:

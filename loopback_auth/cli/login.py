@@ -20,8 +20,9 @@ from loopback_auth.errors import ConfigurationError, LoopbackAuthError, Registra
 from loopback_auth.grant import Grant, to_adopt
 from loopback_auth.oauth.registration import ClientRegistration, parse_redirect_uri
 from loopback_auth.oauth.servers import SANDBOX
-from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
+from loopback_auth.redirect.browser import open_browser
 from loopback_auth.secret import Secret
+from loopback_auth.secret_source import hidden_variables
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account, SecretReference
 from loopback_auth.text import printable
@@ -222,7 +223,7 @@ def _secret(
 
 def _browser(reference: SecretReference | None) -> Any:
     named = (reference or {}).get("env")
-    hide = (*SECRET_VARIABLES, str(named)) if named else SECRET_VARIABLES
+    hide = (*hidden_variables(), str(named)) if named else hidden_variables()
     return lambda url: open_browser(url, hide=hide)
 
 

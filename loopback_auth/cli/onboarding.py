@@ -23,10 +23,11 @@ from loopback_auth.onboarding.manifest import Entry, decode, parse_manifest
 from loopback_auth.onboarding.report import csv_report
 from loopback_auth.onboarding.rows import Row, Rows
 from loopback_auth.onboarding.run import Run, Wanted
-from loopback_auth.redirect.browser import SECRET_VARIABLES, open_browser
+from loopback_auth.redirect.browser import open_browser
 from loopback_auth.redirect.listener import Listener
 from loopback_auth.redirect.server import LoopbackServer
 from loopback_auth.redirect.windows import Windows
+from loopback_auth.secret_source import hidden_variables
 from loopback_auth.standing import standing_of
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.text import printable
@@ -62,7 +63,7 @@ async def _work(rows: Rows, wanted: list[Wanted], store: Accounts, words: Onboar
     redirect_uri = parse_redirect_uri(wanted[0].grant.registration.redirect_uri)
     certificate = tls.certificate_for(redirect_uri, flags)
     references = [one.grant.client_secret or {} for one in wanted]
-    hide = (*SECRET_VARIABLES, *{str(reference["env"]) for reference in references if "env" in reference})
+    hide = (*hidden_variables(), *{str(reference["env"]) for reference in references if "env" in reference})
     servers = [one.grant.registration.server for one in wanted]
     async with embedded.sandbox(next((server for server in servers if server.name == SANDBOX), servers[0])):
         with (

@@ -1,15 +1,20 @@
-"""`loopback-auth token`: the full way, when the stored access token will not do."""
+"""`loopback-auth token`: the full way, when the first lines of a file will not do.
+
+A stored access token that is good, but sealed or not in a file, costs neither asyncio nor aiohttp.
+"""
 
 from __future__ import annotations
 
 import click
 
-from loopback_auth import config, stores
-from loopback_auth.cli import embedded, options, signals, voice
+from loopback_auth import clock, stores
+from loopback_auth.cli import options, voice
 from loopback_auth.errors import LoopbackAuthError
+from loopback_auth.grant import to_adopt
 from loopback_auth.secret import Secret
+from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.lock import FileLock
-from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY
+from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY, usable
 
 
 @click.command(short_help="print a valid access token")
@@ -30,6 +35,23 @@ def command(lock: FileLock | None, account: str, min_validity: float) -> None:
     TOKEN=$(loopback-auth token cafe-roma) || exit
     """
     store = stores.open_store()
+    token = _stored(store, account, min_validity) if lock is None else None
+    click.echo(options.shown_token(token or _refreshed(store, account, min_validity, lock), account))
+
+
+def _stored(store: Accounts, name: str, min_validity: float) -> Secret | None:
+    """Return the access token if it will do as it is stored."""
+    account = store.load(name)
+    if account is None or not usable(account, clock.now(), min_validity) or not account.tokens.is_bearer:
+        return None
+    return None if to_adopt(store, name) else account.tokens.access_token
+
+
+def _refreshed(store: Accounts, account: str, min_validity: float, lock: FileLock | None) -> Secret:
+    """Return one that is refreshed, or an error that says why not."""
+    from loopback_auth import config
+    from loopback_auth.cli import embedded, signals
+
     waited = lock is not None and not lock.is_held
     source = config.token_source(
         account,
@@ -45,7 +67,7 @@ def command(lock: FileLock | None, account: str, min_validity: float) -> None:
         async with embedded.sandbox_of(store, account):
             return await source.token()
 
-    click.echo(options.shown_token(signals.run(work()), account))
+    return signals.run(work())
 
 
 def waiting(error: LoopbackAuthError, seconds: float) -> None:
