@@ -10,10 +10,10 @@ from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.text import printable
 
 
-def sure(question: str) -> None:
-    """Ask; raises ConfigurationError where the answer is no."""
+def sure(question: str, otherwise: str = "not logged in") -> None:
+    """Ask; raises ConfigurationError where the answer is no, and says what that means."""
     if not click.confirm(question, err=True):
-        raise ConfigurationError("not logged in: the answer was no")
+        raise ConfigurationError(f"{otherwise}: the answer was no")
 
 
 def production(server: AuthorizationServer, *, yes: bool) -> None:

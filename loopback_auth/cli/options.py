@@ -69,6 +69,15 @@ def account_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--account", metavar="NAME", callback=_account, help="Which account (default).")(function)
 
 
+def _accounts(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_valid, names))
+
+
+def accounts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument ACCOUNTS: any number of names, none for all."""
+    return click.argument("accounts", nargs=-1, callback=_accounts)(function)
+
+
 def account_or_all(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the argument ACCOUNT: None where it is not given."""
     return click.argument("account", required=False, callback=_account_or_none)(function)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from loopback_auth import clock
+from loopback_auth.errors import StoreError
 from loopback_auth.standing import DAY, Standing, days_until_idle, standing_of
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
@@ -39,6 +42,7 @@ def describe(account: Account, standing: Standing, store: Accounts, now: clock.M
         "last_error": error and {"message": printable(error.message), "at": int(error.at)},
         "client_secret": where_secret_is(account),
         "store": printable(store.address),
+        "sealed": account.sealed,
     }
 
 
@@ -81,7 +85,10 @@ def in_words(seconds: float) -> str:
 
 def print_account(account: Account, store: Accounts) -> None:
     """Print what may be known of an account as JSON."""
-    now = clock.now()
+    now, stored = clock.now(), None
+    with suppress(StoreError):
+        stored = store.load(account.name)
+    account = replace(account, sealed=stored is not None and stored.sealed)
     print_json(describe(account, standing_of(account, store, now), store, now))
 
 

@@ -8,7 +8,7 @@ import click
 
 from loopback_auth import clock, stores
 from loopback_auth.cli import options, report, voice
-from loopback_auth.errors import LoginRequired, LoopbackAuthError
+from loopback_auth.errors import LoginRequired, StoreError
 from loopback_auth.standing import Standing, days_until_idle, standing_of
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
@@ -33,7 +33,7 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
         try:
             stored = store.load(name)
             standing = standing_of(stored, store, now) if stored is not None else None
-        except LoopbackAuthError as error:
+        except StoreError as error:  # one account's; where no key can be had it is all of them, and said once
             voice.error(str(error), *error.hint)
             worst = max(worst, error.exit_status)
             continue
@@ -50,10 +50,13 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
             _print_one(one, standing, store, now)
     elif accounts:
         _print_table(accounts, now)
-        click.echo(f"\nsecrets are in {printable(store.address)}")
+        sealed = ", sealed" if all(one.sealed for one, _ in accounts) else ""
+        click.echo(f"\nsecrets are in {printable(store.address)}{sealed}")
     elif not worst:
         voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
     _warn(accounts, store, now)
+    if store.seals and (plain := [one.name for one, _ in accounts if not one.sealed]):
+        voice.warning(f"not sealed yet: {', '.join(plain)}", "a key is given; encrypt them: loopback-auth store seal")
     return worst
 
 
@@ -108,7 +111,7 @@ def _print_one(account: Account, standing: Standing, store: Accounts, now: clock
         "client secret": report.where_secret_is(account),
         "scope": printable(account.tokens.scope or "not known"),
         "generation": str(account.generation),
-        "store": printable(store.address),
+        "store": printable(store.address) + (", sealed" if account.sealed else ""),
     }
     if (error := standing.last_error) is not None:
         lines["last error"] = f"{printable(error.message)} ({report.in_words(max(now.unix - error.at, 0))} ago)"

@@ -15,6 +15,7 @@ from loopback_auth.errors import Unopenable
 from loopback_auth.store.base import Account, Journal, Lock, Record, Store, Trouble
 from loopback_auth.store.cache import AccessTokenCache
 from loopback_auth.store.record import parse, serialise
+from loopback_auth.store.sealed import SealedStore
 
 
 class Accounts:
@@ -36,6 +37,11 @@ class Accounts:
     def shared(self) -> bool:
         """Whether several machines use the store at once: then an account belongs to none of them."""
         return self.store.shared
+
+    @property
+    def seals(self) -> bool:
+        """Whether what is saved is encrypted where it is kept."""
+        return isinstance(self.store, SealedStore) and self.store.seals
 
     def names(self) -> list[str]:
         """Return the names of all accounts, sorted."""
