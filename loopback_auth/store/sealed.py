@@ -227,6 +227,8 @@ class SealedJournal:
         """What the next answer will be one to."""
         self._seal: Callable[[bytes, bytes, bytes], bytes] | None = None
         """None until the journal was proven, and without keys."""
+        self._in_clear = False
+        """Whether it turned out that there are no keys."""
         self._head = b""
         self._nonce = 0
         self._lines = 0
@@ -281,6 +283,7 @@ class SealedJournal:
         Raises ConfigurationError, and what the journal within raises.
         """
         keys = self._keys()
+        self._in_clear = keys is None
         self._seal = None if keys is None else keys.sealing()
         nonce = os.urandom(NONCE_SIZE)
         self._nonce = int.from_bytes(nonce)
@@ -295,8 +298,9 @@ class SealedJournal:
 
     def stage(self, piece: bytes) -> None:
         """Seal and keep the next bytes of the answer, `ANSWER_LIMIT` in all; never fails, makes no system call."""
-        if self._seal is None:
+        if self._in_clear:
             self._inner.stage(piece)
+        if self._seal is None:
             return
         piece = piece[: ANSWER_LIMIT - self._taken]
         self._taken += len(piece)
@@ -363,11 +367,11 @@ def _sealed(keys: Keys, record: Record, name: str) -> bytes:
 
 
 def _opened(keys: Keys, key_id: str, content: bytes, name: str) -> bytes | None:
-    head, _, rest = content.partition(b"\n")
-    line, _, nothing = rest.partition(b"\n")
-    sealed = _decoded(line)
-    if nothing or len(sealed) < NONCE_SIZE:
+    lines = content.split(b"\n")
+    sealed = _decoded(lines[1]) if len(lines) == 3 and not lines[2] else b""
+    if len(sealed) < NONCE_SIZE:
         return None
+    head = lines[0]
     return keys.opened(key_id, sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], _about_record(head, name))
 
 
