@@ -56,7 +56,8 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
         voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
     _warn(accounts, store, now)
     if store.seals and (plain := [one.name for one, _ in accounts if not one.sealed]):
-        voice.warning(f"not sealed yet: {', '.join(plain)}", "a key is given; encrypt them: loopback-auth store seal")
+        shown = ", ".join(plain[:5]) + (f" and {len(plain) - 5} more" if len(plain) > 5 else "")
+        voice.warning(f"not sealed yet: {shown}", "a key is given; encrypt them: loopback-auth store seal")
     return worst
 
 

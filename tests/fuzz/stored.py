@@ -24,10 +24,11 @@ from loopback_auth.secret import Secret
 from loopback_auth.standing import standing_of
 from loopback_auth.store import pending, record
 from loopback_auth.store.accounts import Accounts
-from loopback_auth.store.base import Intent, Trouble
+from loopback_auth.store.base import STAGE_LIMIT, Intent, Trouble
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import head, tokens_path, valid_name
 from loopback_auth.store.journal import FileJournal
+from loopback_auth.store.sealed import Keys, SealedStore
 from loopback_auth.usable import is_usable, seconds_left, usable, usable_now
 from tests.store.accounts import ACCOUNTS, REGISTRATION, account
 
@@ -401,6 +402,138 @@ PENDING: Target[bytes] = Target(
     limit=1 << 20,
 )
 
+# --- what is sealed ---
+
+_KEYS = Keys(bytes(range(32)), bytes(range(1, 33)))
+_OTHER = Keys(bytes(range(1, 33)))
+
+
+def _sealed_record(found: Any, keys: Keys) -> bytes:
+    accounts = folder() / "accounts"
+    Accounts(SealedStore(FileStore(str(accounts)), lambda: keys, allow_plain=False)).save(found)
+    return tokens_of(accounts)
+
+
+def tokens_of(accounts: Path) -> bytes:
+    return (accounts / "default" / "tokens").read_bytes()
+
+
+SEALED_RECORDS = nearly_bytes(
+    st.builds(_sealed_record, st.just(account(generation=42)) | ACCOUNTS, st.sampled_from([_KEYS, _OTHER])), 1
+)
+
+
+def check_sealed(content: bytes) -> bool:
+    """A sealed record is the one that was sealed, or it is refused and left; over anything a login can be stored."""
+    accounts = place("tokens", content)
+    store = Accounts(SealedStore(FileStore(str(accounts)), lambda: _KEYS, allow_plain=False))
+    good, found = parsed(lambda: store.load("default"), StoreError)
+    assert tokens_of(accounts) == content
+    generation = store.generation("default")
+    assert 0 <= generation < 1e12
+    if found is not None:
+        assert found.sealed
+        assert usable_now(str(accounts), "default") is None
+        assert MARK.encode() not in content
+        _can_be_shown(found, store)
+        _can_be_written(replace(found, sealed=False))
+    plain = Accounts(SealedStore(FileStore(str(accounts)), None, allow_plain=True))
+    assert not good or not parsed(lambda: plain.load("default"), StoreError)[0]
+    again = account(generation=generation + 1)
+    store.save(again, replaces=generation)
+    assert store.load("default") == replace(again, sealed=True)
+    return good
+
+
+_HEAD = b"loopback-auth sealed 1 " + _KEYS.ids[0].encode()
+SEALED: Target[bytes] = Target(
+    "sealed record",
+    SEALED_RECORDS,
+    check_sealed,
+    kept=(
+        b"",
+        b"\n",
+        _HEAD,
+        _HEAD + b" 1\n",
+        _HEAD + b" 1\n\n",
+        _HEAD + b" 1\nAAAA\n",
+        _HEAD + b" 1\n" + b"A" * 40 + b"\n",
+        _HEAD + b" 1\n" + b"A" * 39 + b"\xff\n",
+        _HEAD + b" " + b"9" * 5000 + b"\nAAAA\n",
+        _HEAD + b" answer 000000000000000000000000\nAAAA\n",
+        b"loopback-auth sealed 1 ffffffff 1\nAAAA\n",
+        b"loopback-auth sealed 1 \xff\xff\xff\xff\xff\xff\xff\xff 1\nAAAA\n",
+        b"loopback-auth sealed 1",
+        b"loopback-auth sealed 2 x",
+        record.serialise(account()),
+    ),
+    share=0.2,
+    large=(
+        lambda size: _HEAD + b" 1\n" + b"A" * size + b"\n",
+        lambda size: _HEAD + b" " + b"1" * size + b"\n",
+        lambda size: _HEAD + b" 1\n" + b"\n" * size,
+    ),
+    limit=1 << 19,
+)
+
+
+def _sealed_answer(pieces: list[bytes]) -> bytes:
+    accounts = folder() / "accounts"
+    with SealedStore(FileStore(str(accounts)), lambda: _KEYS, allow_plain=False).journal("default") as journal:
+        assert journal.try_open()
+        journal.prove()
+        journal.arm(Intent(generation=7, digest="ab" * 32, armed=NOW))
+        for piece in pieces:
+            journal.stage(piece)
+        journal.sync()
+        content = (accounts / "default" / "answer").read_bytes().rstrip(b"\0")
+        journal.clear()
+    return content
+
+
+_PIECES = [[b"s3kr1t-first,", b"s3kr1t-second,", b"s3kr1t-third"], [], [b"x"] * 300]
+SEALED_ANSWERS = nearly_bytes(st.sampled_from(_PIECES).map(_sealed_answer), 2)
+
+
+def check_sealed_answer(content: bytes) -> bool:
+    """What is found is how one of those that were sealed begins, piece for piece; never half a piece, nor another."""
+    accounts = place("answer", content)
+    place("intent", json.dumps(_INTENT | {"generation": 7, "digest": "ab" * 32, "grant": None}).encode() + b"\n")
+    with SealedStore(FileStore(str(accounts)), lambda: _KEYS, allow_plain=False).journal("default") as journal:
+        assert journal.try_open()
+        good, found = parsed(lambda: journal.answer, StoreError)
+        journal.clear()
+    if found is not None:
+        assert found in {b"".join(pieces[:end]) for pieces in _PIECES for end in range(len(pieces) + 1)}
+    return bool(good and found)
+
+
+_ANSWER = _HEAD + b" answer 000000000000000000000000\n"
+SEALED_ANSWER: Target[bytes] = Target(
+    "sealed answer",
+    SEALED_ANSWERS,
+    check_sealed_answer,
+    kept=(
+        b"l",
+        b"loopback-auth sealed 1",
+        b'{"access_token": "s3kr1t-"}',
+        _ANSWER,
+        _ANSWER + b"\n\n",
+        _ANSWER + b"AAAA\n",
+        _ANSWER + b"A" * 24 + b"\n",
+        _ANSWER.replace(b"0\n", b"g\n") + b"AAAA\n",
+        _ANSWER.replace(b"0\n", b"\xff\n") + b"AAAA\n",
+        _HEAD + b" 7\nAAAA\n",
+    ),
+    share=0.1,
+    large=(
+        lambda size: _ANSWER + b"A" * size + b"\n",
+        lambda size: _ANSWER + b"\n" * size,
+        lambda size: _ANSWER + b"AAAA\n" * (size // 5),
+    ),
+    limit=STAGE_LIMIT,
+)
+
 # --- names ---
 
 
@@ -427,4 +560,4 @@ NAME: Target[str] = Target(
     limit=128 * 1024,
 )
 
-TARGETS = (ACCOUNT_FILE, TROUBLE, INTENT, PENDING, NAME)
+TARGETS = (ACCOUNT_FILE, TROUBLE, INTENT, PENDING, SEALED, SEALED_ANSWER, NAME)
