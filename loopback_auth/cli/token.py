@@ -44,7 +44,10 @@ def _stored(store: Accounts, name: str, min_validity: float) -> Secret | None:
     account = store.load(name)
     if account is None or not usable(account, clock.now(), min_validity) or not account.tokens.is_bearer:
         return None
-    return None if to_adopt(store, name) else account.tokens.access_token
+    if to_adopt(store, name):
+        return None
+    store.leave(account)
+    return account.tokens.access_token
 
 
 def _refreshed(store: Accounts, account: str, min_validity: float, lock: FileLock | None) -> Secret:

@@ -9,6 +9,8 @@ from tests.faults.injector import Fault
 from tests.faults.machine import Far, Trial
 from tests.faults.worker import Outcome, Worker
 
+IN_CLEAR = (b"s3kr1t-", b'"access_token"', b'"refresh_token"')
+"""What stands in an answer and in a record, unless they are sealed."""
 LOST = "the refresh token was spent, and the answer with the next one was lost"
 REFUSED = 4
 
@@ -42,6 +44,12 @@ def settle(trial: Trial, far: Far, worker: Worker, work: str = "token") -> tuple
     return False, after
 
 
+def nothing_in_clear(home: Path) -> None:
+    """Search every file below a home whose store is sealed."""
+    for path in filter(Path.is_file, home.rglob("*")):
+        assert not any(mark in path.read_bytes() for mark in IN_CLEAR), path
+
+
 def points(far: Far, worker: Worker, homes: Path) -> list[str]:
     """Return the calls of a refresh in which nothing goes wrong."""
     trial = far.account(homes)
@@ -58,5 +66,9 @@ def went_wrong(trial: Trial, far: Far, worker: Worker, fault: Fault) -> tuple[bo
     if survivors.exists():
         shutil.rmtree(trial.home / "accounts")
         survivors.rename(trial.home / "accounts")
+    if far.seals:
+        nothing_in_clear(trial.home)
     kept, after = settle(trial, far, worker)
+    if far.seals:
+        nothing_in_clear(trial.home)
     return kept, first, after

@@ -35,5 +35,21 @@ def forgiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
 
 
 @pytest.fixture
+def sealed(far: Far) -> Iterator[Far]:
+    """`far`, with each account in a sealed store."""
+    far.seals = True
+    yield far
+    far.seals = False
+
+
+@pytest.fixture(params=["far", "sealed"], ids=["plain", "sealed"])
+def either(request: pytest.FixtureRequest) -> Far:
+    """Accounts in clear, and sealed."""
+    far = request.getfixturevalue(request.param)
+    assert isinstance(far, Far)
+    return far
+
+
+@pytest.fixture
 def homes(tmp_path: Path) -> Path:
     return tmp_path

@@ -21,7 +21,25 @@ from loopback_auth.sandbox.state import State
 from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
-from loopback_auth.store.file import FileStore
+from loopback_auth.stores import open_store
+
+SEALED = 'store_key = { file = "store.key" }\n'
+"""`config.toml` of a home whose store is sealed: then it is for whoever works there."""
+
+
+def made_home(home: Path, *, sealed: bool) -> Path:
+    """Make a home folder, with a key in it if its store is to be sealed."""
+    if sealed:
+        home.mkdir(parents=True)
+        home.chmod(0o700)
+        (home / "config.toml").write_text(SEALED)
+        (home / "store.key").touch(0o600)
+        (home / "store.key").write_text(secrets.token_hex(32))
+    return home
+
+
+def store_of(home: Path) -> Accounts:
+    return open_store({"LOOPBACK_AUTH_HOME": str(home)})
 
 
 @dataclass(frozen=True)
@@ -33,7 +51,7 @@ class Trial:
 
     @property
     def store(self) -> Accounts:
-        return Accounts(FileStore(str(self.home / "accounts")))
+        return store_of(self.home)
 
     @property
     def folder(self) -> Path:
@@ -55,13 +73,15 @@ class Far:
 
     def __init__(self, sandbox: Sandbox, state: State) -> None:
         self.sandbox = sandbox
+        self.seals = False
+        """Whether accounts are stored in sealed stores."""
         self._state = state
         self._number = 0
 
     def account(self, homes: Path, age: float = 7200, **changes: Any) -> Trial:
         """Store an account whose tokens the sandbox issued, `age` seconds ago by the client's clock."""
         self._number += 1
-        home = homes / f"home-{self._number}"
+        home = made_home(homes / f"home-{self._number}", sealed=self.seals)
         code = secrets.token_urlsafe(8)
         with self._state.transaction():
             self._state.save_code(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.aftermath import points, settle
+from tests.faults.aftermath import nothing_in_clear, points, settle
 from tests.faults.injector import Fault
 from tests.faults.machine import Far
 from tests.faults.worker import Worker
@@ -20,6 +20,11 @@ def test_the_nth_call_fails(name: str, for_ever: bool, far: Far, worker: Worker,
     """Before the request leaves nothing is spent; after it nothing is lost, and the new token is handed out."""
     calls = points(far, worker, homes)
     refuse_each(calls, KINDS, name, far, worker, homes, for_ever=for_ever)
+
+
+def test_the_nth_call_fails_in_a_sealed_store(sealed: Far, worker: Worker, homes: Path) -> None:
+    """The same, and nothing is written in clear instead."""
+    refuse_each(points(sealed, worker, homes), KINDS, "ENOSPC", sealed, worker, homes, for_ever=False)
 
 
 def refuse_each(
@@ -38,6 +43,8 @@ def refuse_each(
             assert first.signal == 0, where
             assert not (first.error or "").startswith("unexpected"), where
             presented = far.presented(trial.refresh_token)
+            if far.seals:
+                nothing_in_clear(trial.home)
             if place < sent:
                 assert presented == 0 or first.error is None, where
             else:

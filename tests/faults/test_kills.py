@@ -39,9 +39,12 @@ def lost_points(what: str, far: Far, worker: Worker, homes: Path) -> list[tuple[
     return lost
 
 
-def test_killed_at_every_call(far: Far, worker: Worker, homes: Path) -> None:
-    """Only between sending and keeping the answer can a kill cost the account, and then the next command says so."""
-    assert 0 < len(lost_points("kill", far, worker, homes)) <= MOST_LOST
+def test_killed_at_every_call(either: Far, worker: Worker, homes: Path) -> None:
+    """Only between sending and keeping the answer can a kill cost the account, and then the next command says so.
+
+    In a sealed store no kill leaves a token in clear.
+    """
+    assert 0 < len(lost_points("kill", either, worker, homes)) <= MOST_LOST
 
 
 @pytest.mark.parametrize("what", ["cut", "cut-names"])
@@ -62,10 +65,10 @@ def test_with_a_grace_nothing_is_lost(what: str, forgiving: Far, worker: Worker,
         assert forgiving.presented(trial.refresh_token) <= 2
 
 
-def test_nothing_is_left_to_the_power(far: Far, worker: Worker, homes: Path) -> None:
+def test_nothing_is_left_to_the_power(either: Far, worker: Worker, homes: Path) -> None:
     """Once `token` has returned, a power cut changes nothing: not even leftovers come back."""
-    trial = far.account(homes)
-    calls = points(far, worker, homes)
+    trial = either.account(homes)
+    calls = points(either, worker, homes)
     survivors = trial.home / "survivors"
     worker.run(trial.home, fault=Fault("cut", len(calls)), survivors=survivors)
     assert {path.name for path in (survivors / "default").iterdir()} == {"tokens", "lock"}

@@ -104,6 +104,7 @@ class Worker:
 
 
 def serve() -> None:
+
     import loopback_auth.config
     import loopback_auth.moving
     import loopback_auth.refresh
@@ -137,8 +138,7 @@ def perform(order: dict[str, Any]) -> Outcome:
 def in_child(order: dict[str, Any], folder: Path) -> int:
     from loopback_auth import clock, config, moving, renewal
     from loopback_auth.errors import LoopbackAuthError
-    from loopback_auth.store.accounts import Accounts
-    from loopback_auth.store.file import FileStore
+    from loopback_auth.stores import open_at
 
     home = Path(order["home"])
     os.environ["LOOPBACK_AUTH_HOME"] = str(home)
@@ -157,7 +157,7 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
         moment = clock.now()
         return clock.Moment(moment.unix + jump, moment.boot_id, moment.uptime)
 
-    store = Accounts(FileStore(accounts))
+    store = open_at(f"file:{accounts}")
     source = config.token_source("default", store, warn=lambda e: warnings.append(str(e)))
     source._now = now
     source._lock_timeout = float(order.get("lock_timeout", source._lock_timeout))
@@ -167,7 +167,7 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
         if order["work"] == "finish":
             return await finished(home, order["pasted"])
         if order["work"] == "move":
-            moved = await moving.move(store, Accounts(FileStore(str(home / order["to"]))), "default")
+            moved = await moving.move(store, open_at(f"file:{home / order['to']}"), "default")
             return str(moved.generation)
         if order["work"] == "token":
             return (await source.token()).reveal()
@@ -188,15 +188,13 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
 
 async def finished(home: Path, pasted: str) -> str:
     from loopback_auth import client_secret, two_step
-    from loopback_auth.store.accounts import Accounts
-    from loopback_auth.store.file import FileStore
+    from loopback_auth.stores import open_store
 
-    accounts = str(home / "accounts")
     account = await two_step.finish(
         "default",
         pasted,
-        accounts_folder=accounts,
-        store=Accounts(FileStore(accounts)),
+        accounts_folder=str(home / "accounts"),
+        store=open_store(),
         client_secret=lambda login: client_secret.fetch(login.secret_reference, login.registration),
     )
     return account.tokens.access_token.reveal()
