@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopback_auth import config_file, secret_source, store_key, stores
+from loopback_auth import clock, config_file, secret_source, store_key, stores
 from loopback_auth.errors import ConfigurationError, LoopbackAuthError, Unopenable
 from loopback_auth.redirect import browser
+from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Store
 from loopback_auth.store.file import FileStore
@@ -279,3 +282,43 @@ def test_the_variable_has_the_documented_name() -> None:
     assert VARIABLE in browser.SECRET_VARIABLES
     assert issubclass(Unopenable, LoopbackAuthError)
     assert store_key.MAKE_ONE == "make one: openssl rand -hex 32"
+
+
+def command(environ: dict[str, str], *arguments: str, **also: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "loopback_auth", *arguments],
+        env={**environ, "PYTHONPATH": str(Path(stores.__file__).parents[1]), **also},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_token_runs_no_key_command_in_vain(home: Path, environ: dict[str, str]) -> None:
+    """A good access token in clear is printed without the key; a sealed one costs one run of the command."""
+    mark = home / "ran"
+    program = f"open('{mark}', 'a').write('x'); print('{KEY}')"
+    configured(home, f'store_key = {{ command = ["{sys.executable}", "-c", "{program}"] }}')
+    good = replace(account(access_token=Secret("access")), received=clock.now())
+    Accounts(FileStore(str(home / "accounts"))).save(good)
+    assert command(environ, "token").stdout == "access\n"
+    assert not mark.exists()
+    stores.open_store(environ).save(good)
+    mark.unlink()
+    assert command(environ, "token").stdout == "access\n"
+    assert mark.read_text() == "x"
+
+
+def test_token_of_a_sealed_account_imports_little(environ: dict[str, str]) -> None:
+    """A good access token is printed before asyncio and aiohttp are imported; an expired one needs them."""
+    sealing = {**environ, VARIABLE: KEY}
+    for age, heavy in ((0, False), (7200, True)):
+        now = clock.now()
+        received = clock.Moment(now.unix - age, now.boot_id, now.uptime - age)
+        stores.open_store(sealing).save(replace(account(access_token=Secret("access")), received=received))
+        said = command(sealing, "token", PYTHONPROFILEIMPORTTIME="1")
+        assert said.stdout == ("" if heavy else "access\n")
+        imported = {line.rpartition("|")[2].strip() for line in said.stderr.splitlines() if "|" in line}
+        assert "cryptography.hazmat.primitives.ciphers.aead" in imported
+        assert heavy == ({"asyncio", "aiohttp", "subprocess"} <= imported)
+        assert heavy or not {"asyncio", "aiohttp", "subprocess", "ssl"} & imported
