@@ -438,10 +438,10 @@ def test_nothing_is_asked_of_the_system(folder: Path, monkeypatch: pytest.Monkey
 
     with sealed(folder, KEY).journal("default") as journal:
         armed(journal)
-        for name in ("urandom", "open", "write", "read", "fsync", "getpid"):
-            monkeypatch.setattr(os, name, refuse)
-        journal.stage(ANSWER)
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            for name in ("urandom", "open", "write", "read", "fsync", "getpid"):
+                patch.setattr(os, name, refuse)
+            journal.stage(ANSWER)
     assert found(folder) == ANSWER
 
 
