@@ -70,7 +70,7 @@ def account_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _accounts(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(map(_valid, names))
+    return tuple(map(valid, names))
 
 
 def accounts(function: Callable[..., Any]) -> Callable[..., Any]:

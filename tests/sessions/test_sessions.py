@@ -44,8 +44,6 @@ NOT_SHOWN = {
     r"or, if only one machine ever uses them: .*": "a network mount",
     r"(the tokens|new tokens of account .*) came, and .*": "a disk that fails in mid-refresh",
     r"nothing is lost, the answer is kept.*": "a disk that fails in mid-refresh",
-    r"account .* was changed by another process": "two processes at once",
-    r"it was left as it is; try again": "two processes at once",
     # on a terminal: held by the tests that drive one
     r"what was pasted is not the redirect of this login: .*": "a terminal",
     r".*: the answer was no": "a terminal",
@@ -71,8 +69,6 @@ NOT_SHOWN = {
     r"the same command goes on": "a terminal",
     r"the client secret of .* is not moved: every machine that refreshes needs it in .*": "a store for many machines",
     # a store for many machines
-    r".* is a shared store, which is always sealed, and no key was given": "a server",
-    r".*; it goes into .*, the same on every machine": "a server",
     r"a shared store is always sealed": "a server",
     r"copy the accounts: loopback-auth store copy": "a server",
     r".* is not sealed, as all is in this store: somebody else has put it there": "a server",
