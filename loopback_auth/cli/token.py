@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import click
 
-from loopback_auth import clock, stores
+from loopback_auth import clock, folders, stores
 from loopback_auth.cli import options, voice
-from loopback_auth.errors import LoopbackAuthError
+from loopback_auth.errors import LoopbackAuthError, StoreError
 from loopback_auth.grant import to_adopt
 from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.lock import FileLock
-from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY, usable
+from loopback_auth.usable import LOCK_TIMEOUT, MIN_VALIDITY, usable, usable_now
 
 
 @click.command(short_help="print a valid access token")
@@ -35,8 +35,16 @@ def command(lock: FileLock | None, account: str, min_validity: float) -> None:
     TOKEN=$(loopback-auth token cafe-roma) || exit
     """
     store = stores.open_store()
-    token = _stored(store, account, min_validity) if lock is None else None
-    click.echo(options.shown_token(token or _refreshed(store, account, min_validity, lock), account))
+    try:
+        token = _stored(store, account, min_validity) if lock is None or store.shared else None
+        token = token or _refreshed(store, account, min_validity, lock)
+    except StoreError as error:
+        cached = usable_now(folders.accounts(), account, 0) if store.shared else None
+        if cached is None:
+            raise
+        warn(error)
+        token = Secret(cached)
+    click.echo(options.shown_token(token, account))
 
 
 def _stored(store: Accounts, name: str, min_validity: float) -> Secret | None:

@@ -130,6 +130,20 @@ def test_a_hundred_clients_on_four_machines(far: Far, tables: Database, tmp_path
     assert row(tables)["generation"] == 2
 
 
+def test_a_cached_token_outlives_the_server(far: Far, tables: Database, tmp_path: Path) -> None:
+    """While the server is away a token that is good is handed out without a word, one that ends soon with a warning."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    away = one.at(tables.url(port=1))
+    for age, warned in ((10, False), (3560, True)):
+        trial = stored(far, tmp_path, one, age=age)
+        away.leave_cached(one.account())
+        said = away.run("token")
+        assert (said.status, said.stdout) == (0, f"{trial.stored.tokens.access_token.reveal()}\n")
+        assert ("cannot be reached: Connection refused" in said.stderr) == warned
+        tables.sql("DELETE FROM loopback_auth.account")
+    assert away.run("token", "--min-validity", "2h").status == 0
+
+
 def test_clocks_that_differ(far: Far, tables: Database, tmp_path: Path) -> None:
     """An access token is as old as the server's clock says: a machine whose clock is behind does not spend at once."""
     one, two = machines(tmp_path, tables.url(), 2)
