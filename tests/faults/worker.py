@@ -147,6 +147,8 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
     renewal.CONNECT_PAUSES = tuple(order.get("connect_pauses", ()))
     fault = Fault(**order["fault"]) if order["fault"] else None
     accounts = str(home / order.get("store", "accounts"))
+    store = open_at(f"file:{accounts}")
+    to = open_at(f"file:{home / order['to']}") if "to" in order else store
     injector = Injector(str(home) if order["work"] == "move" else accounts, fault, order["survivors"])
     if order.get("injected", True):
         injector.install()
@@ -157,7 +159,6 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
         moment = clock.now()
         return clock.Moment(moment.unix + jump, moment.boot_id, moment.uptime)
 
-    store = open_at(f"file:{accounts}")
     source = config.token_source("default", store, warn=lambda e: warnings.append(str(e)))
     source._now = now
     source._lock_timeout = float(order.get("lock_timeout", source._lock_timeout))
@@ -167,7 +168,7 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
         if order["work"] == "finish":
             return await finished(home, order["pasted"])
         if order["work"] == "move":
-            moved = await moving.move(store, open_at(f"file:{home / order['to']}"), "default")
+            moved = await moving.move(store, to, "default")
             return str(moved.generation)
         if order["work"] == "token":
             return (await source.token()).reveal()
