@@ -22,7 +22,9 @@
         ├── StoreBusy                        8
         │   └── Overtaken                    8   another process was faster; whoever catches it looks again
         ├── StoreUnsafe                      8   permissions, owner, links
-        └── Unopenable                       8   sealed, and none of the keys opens it
+        ├── Unopenable                       8   sealed, and none of the keys opens it
+        ├── TokensGone                       8   the store no longer has what was put into it
+        └── KeyringRefused                   8   the system's keyring would not do what it was asked
 
 Text from outside goes through `text.printable` before it is put into a message; no message holds a secret.
 """
@@ -219,3 +221,11 @@ class Unopenable(StoreError):
     def __init__(self, message: str, *, hint: str | tuple[str, ...] = (), generation: int = 0) -> None:
         super().__init__(message, hint=hint)
         self.generation = generation
+
+
+class TokensGone(StoreError):
+    """The store no longer has what was put into it: nobody logged out, so it is never "no such account"."""
+
+
+class KeyringRefused(StoreError):
+    """The system's keyring answered, and would not do what it was asked."""

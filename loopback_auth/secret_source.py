@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Mapping
 
 from loopback_auth import config_file
-from loopback_auth.errors import ConfigurationError
+from loopback_auth.errors import ConfigurationError, StoreError
 from loopback_auth.redirect.browser import SECRET_VARIABLES
+from loopback_auth.system_keyring import Keyring
 from loopback_auth.text import printable
 
 COMMAND_TIMEOUT = 60.0
@@ -59,14 +60,8 @@ def from_keyring(what: str, name: str) -> str:
 
     Raises ConfigurationError.
     """
+    keyring = Keyring("loopback-auth", instead=f"or have the {what} elsewhere: in a file, a variable, from a command")
     try:
-        import keyring  # type: ignore[import-not-found,unused-ignore]  # an extra
-    except ImportError:
-        raise ConfigurationError(
-            f"the {what} is in the keyring, and the library for it is not installed",
-            hint="pipx inject loopback-auth keyring",
-        ) from None
-    try:
-        return keyring.get_password("loopback-auth", name) or ""
-    except keyring.errors.KeyringError as error:
-        raise ConfigurationError(f"the keyring did not answer: {printable(error)}") from None
+        return keyring.get(name) or ""
+    except StoreError as error:
+        raise ConfigurationError(f"the {what} is in the keyring: {error}", hint=error.hint) from None
