@@ -12,6 +12,7 @@ from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Store
 from loopback_auth.store.cache import AccessTokenCache
 from loopback_auth.store.file import FileStore
+from loopback_auth.store.head import valid_name
 from loopback_auth.store.sealed import Keys, SealedStore
 from loopback_auth.text import printable
 
@@ -93,10 +94,28 @@ def _store_at(address: str, environ: Mapping[str, str]) -> Store:
         from loopback_auth.store.postgresql.store import PostgreSQLStore
 
         return PostgreSQLStore(address, folders.folder_of(address, environ))
+    if kind == "keyring" and ":" in address:
+        return _keyring(address, environ)
     raise ConfigurationError(
         f"there is no store of the kind {printable(kind, 40)}",
         hint="unset LOOPBACK_AUTH_STORE, or set it to file:/folder, keyring: or postgresql://HOST/NAME",
     )
+
+
+def _keyring(address: str, environ: Mapping[str, str]) -> Store:
+    """Return the keyring store; in another folder than the usual one it has items of its own, as it has locks."""
+    from loopback_auth.store.keyring import SERVICE, KeyringStore
+
+    name = address.partition(":")[2]
+    if name and not valid_name(name):
+        raise ConfigurationError(
+            f"{printable(name, 40)} is no name for a set of accounts in the keyring",
+            hint="keyring: alone, or keyring:NAME with 1 to 64 letters, digits, dots, dashes, underscores",
+        )
+    folder = folders.folder_of(address, environ)
+    usual = folder == folders.folder_of(address, {})
+    service = f"{SERVICE} {name}".strip() if usual else f"{SERVICE} in {folder}"
+    return KeyringStore(address, folder, service=service, allow_network=_allows_network_store(environ))
 
 
 def _allows_network_store(environ: Mapping[str, str]) -> bool:

@@ -51,7 +51,7 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
     elif accounts:
         _print_table(accounts, now)
         sealed = ", sealed" if all(one.sealed for one, _ in accounts) else ""
-        click.echo(f"\nsecrets are in {printable(store.address)}{sealed}")
+        click.echo(f"\nsecrets are in {printable(store.described)}{sealed}")
     elif not worst:
         voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
     _warn(accounts, store, now)
@@ -112,7 +112,7 @@ def _print_one(account: Account, standing: Standing, store: Accounts, now: clock
         "client secret": report.where_secret_is(account),
         "scope": printable(account.tokens.scope or "not known"),
         "generation": str(account.generation),
-        "store": printable(store.address) + (", sealed" if account.sealed else ""),
+        "store": printable(store.described) + (", sealed" if account.sealed else ""),
     }
     if (error := standing.last_error) is not None:
         lines["last error"] = f"{printable(error.message)} ({report.in_words(max(now.unix - error.at, 0))} ago)"

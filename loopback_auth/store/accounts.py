@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from loopback_auth import clock
-from loopback_auth.errors import Unopenable
+from loopback_auth.errors import TokensGone, Unopenable
 from loopback_auth.store.base import Account, Journal, Lock, Record, Store, Trouble
 from loopback_auth.store.cache import AccessTokenCache
 from loopback_auth.store.record import parse, serialise
@@ -32,6 +32,11 @@ class Accounts:
     def address(self) -> str:
         """Where the secrets live, for people."""
         return self.store.address
+
+    @property
+    def described(self) -> str:
+        """The same with what more the store has to say of it."""
+        return str(getattr(self.store, "described", self.address))
 
     @property
     def shared(self) -> bool:
@@ -72,6 +77,8 @@ class Accounts:
             record = self.store.read(name)
         except Unopenable as sealed:
             return sealed.generation
+        except TokensGone:
+            return 0
         return 0 if record is None else record.generation
 
     def save(self, account: Account, replaces: int | None = None) -> None:

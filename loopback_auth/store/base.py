@@ -113,6 +113,8 @@ class Store(Protocol):
     """Keeps records by account name: 1 to 64 of `A-Za-z0-9._-`, first neither dot nor dash, else ConfigurationError.
 
     All methods block, and threads may be in several at once. Whatever goes wrong is a StoreError, and spends nothing.
+    One that has more to say of where the secrets are than its address, and that only once it was used, has a property
+    `described`, for people alone.
     """
 
     @property
@@ -129,7 +131,8 @@ class Store(Protocol):
     def read(self, name: str) -> Record | None:
         """Return what is kept under this name, None if there is nothing; without any lock, and always a whole record.
 
-        What is damaged is returned as it is, or StoreUnsafe raised. Raises StoreError.
+        What is damaged is returned as it is, or StoreUnsafe raised; TokensGone where something was put there and
+        somebody else removed it. Raises StoreError.
         """
 
     def write(self, name: str, record: Record, replaces: int) -> None:

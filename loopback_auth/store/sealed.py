@@ -24,7 +24,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import NoReturn
 
-from loopback_auth.errors import StoreUnsafe, Unopenable
+from loopback_auth.errors import StoreUnsafe, TokensGone, Unopenable
 from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import Intent, Journal, Lock, Record, Store, Trouble
 from loopback_auth.store.head import SEALED
@@ -113,6 +113,11 @@ class SealedStore:
         return self.inner.address
 
     @property
+    def described(self) -> str:
+        """The same with what more the store within has to say of it."""
+        return str(getattr(self.inner, "described", self.address))
+
+    @property
     def shared(self) -> bool:
         """Whether several machines use it at once."""
         return self.inner.shared
@@ -175,7 +180,7 @@ class SealedStore:
         Raises Unopenable where what that would replace is sealed, and there is no key: nothing is unsealed unasked.
         """
         if self._fetch is None:
-            with suppress(StoreUnsafe):  # it is replaced
+            with suppress(StoreUnsafe, TokensGone):  # it is replaced
                 record = self.inner.read(name)
                 if record is not None and record.content.startswith(_SEALED):
                     raise Unopenable(
