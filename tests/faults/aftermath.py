@@ -64,8 +64,8 @@ def went_wrong(trial: Trial, far: Far, worker: Worker, fault: Fault) -> tuple[bo
     survivors = trial.home / "survivors"
     first = worker.run(trial.home, fault=fault, survivors=survivors)
     if survivors.exists():
-        shutil.rmtree(trial.home / "accounts")
-        survivors.rename(trial.home / "accounts")
+        shutil.rmtree(trial.root)
+        survivors.rename(trial.root)
     if far.seals:
         nothing_in_clear(trial.home)
     kept, after = settle(trial, far, worker)

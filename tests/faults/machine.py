@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from loopback_auth import clock, machine
+from loopback_auth import clock, folders, machine, stores
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import sandbox_at
 from loopback_auth.oauth.token import TokenSet
@@ -21,7 +21,6 @@ from loopback_auth.sandbox.state import State
 from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
-from loopback_auth.stores import open_store
 
 SEALED = 'store_key = { file = "store.key" }\n'
 """`config.toml` of a home whose store is sealed: then it is for whoever works there."""
@@ -38,8 +37,8 @@ def made_home(home: Path, *, sealed: bool) -> Path:
     return home
 
 
-def store_of(home: Path) -> Accounts:
-    return open_store({"LOOPBACK_AUTH_HOME": str(home)})
+def store_of(home: Path, address: str = "file:") -> Accounts:
+    return stores.open_at(address, {"LOOPBACK_AUTH_HOME": str(home)})
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,19 @@ class Trial:
 
     home: Path
     refresh_token: str
+    address: str = "file:"
 
     @property
     def store(self) -> Accounts:
-        return store_of(self.home)
+        return store_of(self.home, self.address)
+
+    @property
+    def root(self) -> Path:
+        return root_of(self.home, self.address)
 
     @property
     def folder(self) -> Path:
-        return self.home / "accounts" / "default"
+        return Path(folders.folder_of(self.address, {"LOOPBACK_AUTH_HOME": str(self.home)})) / "default"
 
     @property
     def stored(self) -> Account:
@@ -68,8 +72,16 @@ class Trial:
         return {path.name for path in self.folder.iterdir()} - {"tokens", "lock", "last-error"}
 
 
+def root_of(home: Path, address: str) -> Path:
+    """The folder of all that a store at this address keeps on the disk."""
+    return home / ("accounts" if address == "file:" else "stores")
+
+
 class Far:
     """The sandbox, and what it knows."""
+
+    address = "file:"
+    """Where accounts are stored."""
 
     def __init__(self, sandbox: Sandbox, state: State) -> None:
         self.sandbox = sandbox
@@ -116,7 +128,7 @@ class Far:
             received=clock.Moment(now.unix - age, now.boot_id, now.uptime - age),
             machine=machine.identity(),
         )
-        trial = Trial(home, refresh_token)
+        trial = Trial(home, refresh_token, self.address)
         trial.store.save(replace(account, **changes))
         with trial.store.lock("default") as lock:  # as any earlier refresh would have left it
             assert lock.try_acquire()

@@ -40,10 +40,11 @@ class Outcome:
 
 
 class Worker:
-    """A process to fork from. Use it as a context manager; one `run` at a time."""
+    """A process to fork from, for a store at `address`. Use it as a context manager; one `run` at a time."""
 
-    def __init__(self, *, resend_after: float = 0.05) -> None:
+    def __init__(self, *, resend_after: float = 0.05, address: str = "file:") -> None:
         self._resend_after = resend_after
+        self._address = address
 
     def __enter__(self) -> Worker:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -80,6 +81,7 @@ class Worker:
             "fault": fault and asdict(fault),
             "survivors": str(survivors) if survivors else None,
             "resend_after": self._resend_after,
+            "address": self._address,
             **also,
         }
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -136,9 +138,9 @@ def perform(order: dict[str, Any]) -> Outcome:
 
 
 def in_child(order: dict[str, Any], folder: Path) -> int:
-    from loopback_auth import clock, config, moving, renewal
+    from loopback_auth import clock, config, moving, renewal, stores
     from loopback_auth.errors import LoopbackAuthError
-    from loopback_auth.stores import open_at
+    from tests.faults.machine import root_of
 
     home = Path(order["home"])
     os.environ["LOOPBACK_AUTH_HOME"] = str(home)
@@ -146,10 +148,11 @@ def in_child(order: dict[str, Any], folder: Path) -> int:
     renewal.RESEND_AFTER = order["resend_after"]
     renewal.CONNECT_PAUSES = tuple(order.get("connect_pauses", ()))
     fault = Fault(**order["fault"]) if order["fault"] else None
-    accounts = str(home / order.get("store", "accounts"))
-    store = open_at(f"file:{accounts}")
-    to = open_at(f"file:{home / order['to']}") if "to" in order else store
-    injector = Injector(str(home) if order["work"] == "move" else accounts, fault, order["survivors"])
+    address = order["address"]
+    root = str(root_of(home, address) if address != "file:" else home / order.get("store", "accounts"))
+    store = stores.open_at(address if address != "file:" else f"file:{root}")  # before its disk fails
+    to = stores.open_at(f"file:{home / order['to']}") if "to" in order else store
+    injector = Injector(str(home) if order["work"] == "move" else root, fault, order["survivors"])
     if order.get("injected", True):
         injector.install()
     warnings: list[str] = []
