@@ -18,6 +18,7 @@ STORES = (
     "tests.conformance.project:SealedPlace",
     "tests.conformance.example:ExamplePlace",
     "tests.postgresql.place:PostgreSQLPlace",
+    "tests.system_keyring.place:KeyringPlace",
 )
 """Those that are checked where `--store` names no other."""
 logging.getLogger("authlib").setLevel(logging.WARNING)
