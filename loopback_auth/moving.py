@@ -80,6 +80,7 @@ async def move(
     """
     plan(source, target, name)  # what is not there gets no folder and no lock
     async with _both_locked(source, target, name, lock_timeout) as (journal, other):
+        _prove(source, name)
         with only_login(source, name):  # the tokens of a login under way would stay behind
             await adoption.adopt(source, name)
             await adoption.adopt(target, name)
@@ -163,8 +164,7 @@ def _hand_over(
     """Write the copy that refuses to spend, then let the source refuse; return the copy."""
     if journal.intent is not None:
         raise _in_doubt(source, here.name)
-    with target.login_journal(here.name) as proof:
-        proof.prove()
+    _prove(target, here.name)
     if there is not None and other.intent is None:
         other.prove()
     journal.prove()  # from here on nobody else gets as far as sending, whatever became of the lock
@@ -180,8 +180,15 @@ def _hand_over(
     trouble = trouble_of(here, source)
     if trouble is not None:
         target.note(here.name, replace(trouble, generation=generation))
+    journal.prove()  # once more: a shared store then knows whether any machine has begun, or tried, to send meanwhile
     source.save(replace(here, stored_as=str(Transit("leaving", number, target.address))), replaces=here.generation)
     return arriving
+
+
+def _prove(store: Accounts, name: str) -> None:
+    """Show that an account could be stored here, and refreshed from here, now. Raises StoreError."""
+    with store.login_journal(name) as journal:
+        journal.prove()
 
 
 def _settled(there: Account, source: Accounts, target: Accounts) -> Account:

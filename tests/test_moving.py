@@ -280,6 +280,16 @@ async def test_it_is_refreshed_just_before(places: Places) -> None:
     assert kept(places.here).generation == 2
 
 
+async def test_it_is_looked_again_before_it_leaves(places: Places) -> None:
+    """The source is proven before anything is written, and again at the last moment: others may share the store."""
+    keep(places.here)
+    late = Late(places.here.address.removeprefix("file:"))
+    written: list[bool] = []
+    late.after = lambda: written.append(places.there.load("default") is not None)
+    await places.move(Accounts(late))
+    assert written == [False, True]
+
+
 async def test_it_leaves_just_before_a_refresh(places: Places) -> None:
     """With locks that exclude nobody: a refresh looks again before it sends, and finds that it has left."""
     one = keep(places.here, received=clock.Moment(5.0, "-", 0.0))
