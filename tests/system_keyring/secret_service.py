@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,7 +40,6 @@ class SecretService:
     def __init__(self, folder: Path) -> None:
         self.home = folder / "keyring-home"
         self.home.mkdir(0o700, parents=True, exist_ok=True)
-        self._starts = 0
         self.environment = {
             "HOME": str(self.home),
             **{f"XDG_{name}_HOME": str(self.home / name.lower()) for name in ("CONFIG", "DATA", "CACHE")},
@@ -49,12 +49,10 @@ class SecretService:
     def running(self, *, unlocked: bool = True) -> Iterator[None]:
         """Run it while this lasts. Locked, it has the items of the last time, and nobody who could be asked."""
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-        self._starts += 1
-        runtime = self.home / f"run-{self._starts}"  # a daemon that is about to end has its sockets in the last one
-        runtime.mkdir(0o700)
-        bus = runtime / "bus.conf"
+        runtime = tempfile.mkdtemp(prefix="ks-")  # new, and short: a socket's path has 107 bytes
+        bus = Path(runtime, "bus.conf")
         bus.write_text(_BUS.format(folder=runtime))
-        self.environment["XDG_RUNTIME_DIR"] = str(runtime)
+        self.environment["XDG_RUNTIME_DIR"] = runtime
         process = subprocess.Popen(
             [
                 "dbus-run-session",
@@ -86,6 +84,7 @@ class SecretService:
             os.killpg(process.pid, signal.SIGTERM)  # bus and daemon: their session is their own
             process.wait(PATIENCE)
             process.stdout.close()
+            shutil.rmtree(runtime, ignore_errors=True)
 
     def _wait(self) -> None:
         from keyring.backends.SecretService import Keyring
