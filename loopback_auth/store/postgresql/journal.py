@@ -35,8 +35,6 @@ LEASE = 60.0
 """Seconds a claim holds: 20 until the request leaves, 20 for the request, the rest to bring the answer here."""
 STAGE_PATIENCE = 2.0
 """Seconds to go on trying to bring an answer to the server, before it is kept here."""
-CHANNEL = "loopback_auth"
-"""What is notified of when an account is committed, or its claim let go; the payload is its name."""
 
 _CLAIM = """
     UPDATE loopback_auth.account
@@ -51,6 +49,7 @@ _STAGE = """
     UPDATE loopback_auth.account SET answer = %s
     WHERE name = %s AND claim = %s RETURNING revision
 """
+# Who waits listens to the channel `loopback_auth`: an account was committed, or its claim let go.
 _LET_GO = """
     WITH done AS (
         UPDATE loopback_auth.account
