@@ -68,9 +68,11 @@ def folder_of(address: str, environ: Mapping[str, str] = os.environ) -> str:
 def without_password(address: str) -> str:
     """Return the address of a store without what opens it, for people and for names of folders."""
     scheme, slashes, rest = address.partition("://")
-    authority, slash, place = rest.partition("/")
+    address, question, query = rest.partition("?")
+    authority, slash, path = address.partition("/")
+    if "@" in path and ":" in authority and "@" not in authority:  # a password with a slash, which is no address
+        authority, slash, path = address, "", ""
     user, at, host = authority.rpartition("@")
-    path, question, query = place.partition("?")
     shown = "&".join(one for one in query.split("&") if "password" not in one.partition("=")[0].lower())
     return scheme + slashes + user.partition(":")[0] + at + host + slash + path + (question if shown else "") + shown
 
@@ -91,13 +93,14 @@ _LONGEST_NAME = 200
 def _store_line(text: bytes) -> str:
     """Return `store` at the top of a `config.toml`, "" where there is none. TOML is read where it has to be: 5 ms."""
     top = (b"\n" + text).partition(b"\n[")[0]
-    values = [line.partition(b"=")[2] for line in top.splitlines() if _key(line) == b"store"]
-    if not values:
+    lines = [line for line in top.splitlines() if _key(line) == b"store"]
+    if not lines:
         return ""
-    value = values[0].strip()
+    key, _, value = (part.strip() for part in lines[0].partition(b"="))
     plain = value[1:-1]
     if (
-        len(values) == 1
+        len(lines) == 1
+        and key == b"store"
         and len(value) > 2
         and value[:1] == value[-1:] == b'"'
         and not any(mark in plain for mark in (b'"', b"\\"))
@@ -113,7 +116,7 @@ def _store_line(text: bytes) -> str:
 
 
 def _key(line: bytes) -> bytes:
-    return line.partition(b"=")[0].strip().strip(b"\"'")
+    return line.partition(b"=")[0].partition(b".")[0].strip().strip(b"\"'")
 
 
 def _without_waiting(path: str, flags: int) -> int:
