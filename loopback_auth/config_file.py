@@ -262,10 +262,8 @@ def _may_name_a_store_key(path: str) -> bool:
     try:
         with open(path, "rb", opener=_without_waiting) as file:
             return b"store_key" in file.read(1 << 20)
-    except IsADirectoryError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:  # what is no file says nothing
+        return isinstance(error, PermissionError)
 
 
 def _holds_secret(configuration: Configuration) -> bool:

@@ -38,12 +38,7 @@ def store_address(environ: Mapping[str, str] = os.environ) -> str:
     if chosen:
         return chosen
     folder = configuration(environ)
-    try:
-        with open(os.path.join(folder, "config.toml"), "rb", opener=_without_waiting) as file:
-            text = file.read(1 << 20)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return "file:"
-    address = _store_line(text)
+    address = _configured(os.path.join(folder, "config.toml"))
     if address.startswith("file:") and address != "file:":
         return "file:" + os.path.join(folder, os.path.expanduser(address[5:]))
     return address or "file:"
@@ -90,6 +85,26 @@ def _as_name(text: str) -> str:
 _LONGEST_NAME = 200
 
 
+def _configured(path: str) -> str:
+    """Return `store` of a `config.toml`, "" where it says nothing. Raises PermissionError: another user may have."""
+    import stat
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise
+        return ""  # there is none, or something that is no file, which says nothing
+    try:
+        status = os.fstat(descriptor)
+        address = _store_line(os.read(descriptor, 1 << 20)) if stat.S_ISREG(status.st_mode) else ""
+    finally:
+        os.close(descriptor)
+    if address and os.name == "posix" and (status.st_uid not in (0, os.getuid()) or status.st_mode & stat.S_IWOTH):
+        raise PermissionError
+    return address
+
+
 def _store_line(text: bytes) -> str:
     """Return `store` at the top of a `config.toml`, "" where there is none. TOML is read where it has to be: 5 ms."""
     top = (b"\n" + text).partition(b"\n[")[0]
@@ -117,10 +132,6 @@ def _store_line(text: bytes) -> str:
 
 def _key(line: bytes) -> bytes:
     return line.partition(b"=")[0].partition(b".")[0].strip().strip(b"\"'")
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO in its place must not hold us
 
 
 def _platform(environ: Mapping[str, str], variable: str, usual: str) -> str:

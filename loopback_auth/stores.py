@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from loopback_auth import config_file, folders, store_key
-from loopback_auth.errors import ConfigurationError
+from loopback_auth.errors import ConfigurationError, StoreUnsafe
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Store
 from loopback_auth.store.cache import AccessTokenCache
@@ -31,6 +31,12 @@ def open_store(environ: Mapping[str, str] = os.environ) -> Accounts:
 def _address(environ: Mapping[str, str]) -> str:
     try:
         return folders.store_address(environ)
+    except PermissionError as error:
+        path = printable(os.path.join(folders.configuration(environ), "config.toml"))
+        raise StoreUnsafe(
+            f"{path} may name another store, and cannot be read, or was written by another user",
+            hint=(f"look at it: ls -l {path}", "or say which store is meant: LOOPBACK_AUTH_STORE=file:"),
+        ) from error
     except (OSError, ValueError):
         config_file.read(environ)  # says what is wrong with it
         raise ConfigurationError("store in config.toml is not text", hint='store = "file:/folder"') from None

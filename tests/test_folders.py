@@ -49,6 +49,20 @@ def test_what_is_no_address(text: str, tmp_path: Path) -> None:
         named(tmp_path, text)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_store_that_another_user_names(tmp_path: Path) -> None:
+    """Who can write the configuration could send accounts elsewhere: refused. One that names no store may be theirs."""
+    config = tmp_path / "config.toml"
+    for owner, mode in ((65534, 0o644), (0, 0o646)):
+        assert named(tmp_path, 'store = "keyring:"') == "keyring:"
+        os.chown(config, owner, -1)
+        config.chmod(mode)
+        with pytest.raises(PermissionError):
+            named(tmp_path, 'store = "keyring:"')
+        assert named(tmp_path, "# none") == "file:"
+        config.unlink()
+
+
 def test_the_variable_goes_first(tmp_path: Path) -> None:
     """Whatever the configuration says, or whether it can be read."""
     (tmp_path / "config.toml").write_text("store = 5")

@@ -77,13 +77,13 @@ class FileStore:
         """
         from contextlib import suppress
 
-        self._make_folder(name)
         with suppress(StoreUnsafe):
             stands = self.read(name)
             if stands.generation not in (0, replaces) if stands is not None else replaces:
                 raise Overtaken(
                     f"account {name} was changed by another process", hint="it was left as it is; try again"
                 )
+        self._make_folder(name)
         files.replace(self._path(name, "tokens"), record.content)
 
     def remove(self, name: str) -> bool:

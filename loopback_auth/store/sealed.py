@@ -298,7 +298,8 @@ class SealedJournal:
 
     def arm(self, intent: Intent) -> None:
         """Make it durable that this is sent now."""
-        self._answers = _answers(intent)
+        if self._seal is not None:
+            self._answers = _answers(intent)
         self._inner.arm(intent)
 
     def stage(self, piece: bytes) -> None:

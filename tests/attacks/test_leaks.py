@@ -22,9 +22,11 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
+from loopback_auth import stores
+
 from ..ended import Ended
 from ..login.certificates import make_certificate
-from ..login.program import MARKER, Program, Tokens
+from ..login.program import MARKER, Program
 from ..login.strict import StrictServer
 from ..login.visits import visit
 from ..terminal.machine import Machine, redirect_of
@@ -60,7 +62,12 @@ def assert_tight(loud: Loud, outputs: list[Ended], **also: str) -> None:
 
 
 def tokens(path: Path) -> set[str]:
-    return Tokens.read(path).secrets
+    environ = {"LOOPBACK_AUTH_HOME": str(path.parents[2]), "LOOPBACK_AUTH_STORE_KEY": STORE_KEY}
+    account = stores.open_at("file:", environ).load(path.parent.name)
+    assert account is not None
+    assert account.sealed
+    found = (account.tokens.access_token, account.tokens.refresh_token)
+    return {one.reveal() for one in found if one is not None}
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import pytest
 from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.oauth.servers import sandbox_at
 from loopback_auth.redirect.certificate import own_leaf
+from loopback_auth.store.base import STAGE_LIMIT
 from loopback_auth.store.lock import is_at
 from tests.attacks.forked import HUNG, Commands
 from tests.ended import Ended
@@ -363,7 +364,7 @@ def test_few_descriptors(scene: Scene) -> None:
 
 def test_small_files(scene: Scene) -> None:
     """Where no file may be as large as an answer, nothing is spent; where one may, all is well."""
-    for limit, status in ((4096, 8), (65535, 8), (65536, 0)):
+    for limit, status in ((4096, 8), (STAGE_LIMIT - 1, 8), (STAGE_LIMIT, 0)):
         assert scene.run(*REFRESH, limits={"RLIMIT_FSIZE": limit}).status == status
         assert scene.spent == (status == 0)
     private(scene)

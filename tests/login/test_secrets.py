@@ -13,6 +13,7 @@ from .visits import log_in
 from .wire import arrive, send, to_redirect
 
 SECRET = "s3kr1t-of-the-client"
+STORE_KEY = "5e" * 32
 STDIN = ("--client-secret-stdin",)
 
 
@@ -27,7 +28,7 @@ async def test_browser(program: Program, confidential: StrictServer) -> None:
     """The browser's process gets the start page's address alone: no secret in arguments, environment, or open files."""
     environment = {
         "LOOPBACK_AUTH_CLIENT_SECRET": SECRET,
-        "LOOPBACK_AUTH_STORE_KEY": "s3kr1t-key",
+        "LOOPBACK_AUTH_STORE_KEY": STORE_KEY,
         "HARMLESS": "is passed on",
     }
     async with program.start("login", *confidential.flags, environment=environment) as running:
@@ -38,7 +39,7 @@ async def test_browser(program: Program, confidential: StrictServer) -> None:
     script = opened.arguments[1]
     assert opened.arguments == ["/bin/sh", script, opened.address]
     given = "\n".join([*opened.arguments, *(f"{name}={value}" for name, value in opened.environment.items())])
-    assert not [secret for secret in (*confidential.secrets, SECRET, "s3kr1t-") if secret in given]
+    assert not [secret for secret in (*confidential.secrets, SECRET, STORE_KEY, "s3kr1t-") if secret in given]
     assert opened.environment["HARMLESS"] == "is passed on"
     assert not {"LOOPBACK_AUTH_CLIENT_SECRET", "LOOPBACK_AUTH_STORE_KEY"} & set(opened.environment)
     assert set(opened.files) <= {"/dev/null", script, str(Path(script).with_name("files"))}

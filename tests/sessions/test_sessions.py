@@ -52,6 +52,8 @@ NOT_SHOWN = {
     r"each environment has ids of its own": "a terminal",
     r"this server gives every client a secret": "a terminal",
     r"it came with the client id": "a terminal",
+    r".* may name another store, and cannot be read, .*": "another user",
+    r"or say which store is meant: .*": "another user",
     r"another user of this machine asked for (the|a) start page .*": "another user",
     r"the .* is a pipe": "a session makes none",
     r"give it as a file": "a session makes none",

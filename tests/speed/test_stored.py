@@ -83,8 +83,9 @@ def test_what_token_imports(home: Path, arguments: tuple[str, ...], variables: d
     [((), {}, name(0)), ((name(2),), {}, name(2)), ((), {"LOOPBACK_AUTH_ACCOUNT": name(1)}, name(1))],
 )
 def test_what_token_looks_at(home: Path, arguments: tuple[str, ...], variables: dict[str, str], account: str) -> None:
-    """With a valid token it opens the account's one file and which boot this is: it looks for no other account."""
+    """With a valid token it opens the account's one file and which boot this is, and first what might name a store."""
     assert looked_at(home, "token", *arguments, **variables) == [
+        "open /config.toml",
         f"open /accounts/{account}/tokens",
         "open /proc/sys/kernel/random/boot_id",
     ]
