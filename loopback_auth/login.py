@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 
 from loopback_auth import clock
 from loopback_auth.adoption import adopt_left, checked, save, with_company
@@ -228,6 +229,6 @@ async def name_company(account: Account, store: Accounts, tell: Callable[[Progre
         with suppress(StoreError):  # the tokens are stored; a name is not worth a failed login
             async with locked(store, account.name):
                 stored = store.load(account.name)
-                if stored is not None and stored.generation == account.generation:  # no newer tokens stand there by now
-                    store.save(named, replaces=named.generation)
+                if stored is not None and stored.spends == account.spends:  # no other tokens stand there by now
+                    store.save(replace(stored, company=named.company), replaces=stored.generation)
     return named

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from loopback_auth import clock, machine, moving
+from loopback_auth import clock, login, machine, moving
 from loopback_auth.cli import store_copy
 from loopback_auth.errors import (
     ConfigurationError,
@@ -697,3 +697,22 @@ async def test_a_shared_store_knows_no_machine(places: Places) -> None:
     assert kept(shared).machine is None
     await places.move(shared, places.there)
     assert kept(places.there).machine == machine.identity()
+
+
+async def test_a_company_that_is_named_late(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that left while its company was asked for has left: a name brings no token back, nor an old one."""
+    company = {"id": "4711", "name": "Cafe Roma"}
+
+    async def named(account: Account, _tell: object) -> Account:
+        return replace(account, company=company)
+
+    monkeypatch.setattr(login, "with_company", named)
+    before = account()
+    for stands, is_named in (
+        (before, True),
+        (replace(before, stored_as="leaving 1 file:/elsewhere"), True),
+        (account(refresh_token=Secret("s3kr1t-of-another-login")), False),
+    ):
+        places.here.save(stands)
+        await login.name_company(before, places.here, lambda _progress: None)
+        assert places.here.load("default") == replace(stands, company=company if is_named else None)
