@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -116,6 +117,7 @@ def in_child(order: dict[str, Any]) -> dict[str, Any]:
             os.kill(os.getpid(), 9)
         if order["kill"] == [statements, "stop"]:
             os.kill(os.getpid(), 19)
+            time.sleep(0.2)  # another thread may be stopped first, and this one go on for a moment
         return found
 
     connection.Connection.run = run  # type: ignore[method-assign]
