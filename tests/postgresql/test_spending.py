@@ -17,6 +17,7 @@ import pytest
 
 from loopback_auth import clock
 from loopback_auth.store.base import Intent
+from loopback_auth.store.postgresql import mark
 from tests.faults.commands import until
 from tests.faults.machine import Far, Trial, far_side
 
@@ -227,6 +228,16 @@ def test_a_machine_that_stood_still_sends_nothing(fleet: Fleet) -> None:
         sleeping.join()
     assert [one.token for one in asleep] == [outcome.token]
     assert fleet.far.presented(trial.refresh_token) == 1
+
+
+def test_a_claim_on_a_disk_of_many_machines(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system a lock says nothing about a process elsewhere: its claim is waited for."""
+    fleet.stored()
+    assert kill_after_claim(fleet).killed
+    for kind, opens in (("nfs4", False), (None, True)):
+        monkeypatch.setattr(mark, "network_file_system", lambda _path, kind=kind: kind)
+        with fleet.one.accounts.journal("default") as journal:
+            assert journal.try_open() == opens
 
 
 # -- the server goes away --

@@ -12,6 +12,7 @@ from loopback_auth import files
 from loopback_auth.errors import StoreError
 from loopback_auth.files import OPEN, check
 from loopback_auth.store.lock import let_go, take
+from loopback_auth.store.network import network_file_system
 
 
 class Mark:
@@ -36,7 +37,12 @@ class Mark:
             os.pwrite(self._descriptor, claim.encode("ascii"), 0)
 
     def is_left(self, claim: str) -> bool:
-        """Whether a process of this machine had this claim, and has ended."""
+        """Whether a process of this machine had this claim, and has ended.
+
+        Never on a network file system: there the file may be another machine's, whose lock is not seen here.
+        """
+        if network_file_system(self._path) is not None:
+            return False
         with suppress(OSError, StoreError):
             descriptor = os.open(self._path, OPEN)
             try:
