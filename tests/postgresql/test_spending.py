@@ -240,6 +240,16 @@ def test_a_claim_on_a_disk_of_many_machines(fleet: Fleet, monkeypatch: pytest.Mo
             assert journal.try_open() == opens
 
 
+def test_a_server_that_stands_still_while_another_machine_is_waited_for(fleet: Fleet) -> None:
+    """The connection on which a machine would hear of news is given up as every other: the wait has its end."""
+    fleet.stored()
+    assert kill_after_claim(fleet).killed
+    with Proxy(fleet.tables.cluster, at("pg_backend_pid", "swallow answer")) as proxy:
+        started = time.monotonic()
+        busy = fleet.token(fleet.two, proxy, lock_timeout=1)
+    assert (busy.error, time.monotonic() - started < 15) == ("StoreBusy", True)
+
+
 # -- the server goes away --
 
 

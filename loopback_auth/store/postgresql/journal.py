@@ -26,7 +26,7 @@ import psycopg
 from loopback_auth.errors import Overtaken, StoreError
 from loopback_auth.store.base import STAGE_LIMIT, Intent
 from loopback_auth.store.journal import FileJournal
-from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.postgresql.connection import STATEMENT_TIMEOUT, Connection, within
 from loopback_auth.store.postgresql.mark import Mark
 from loopback_auth.store.postgresql.row import Seen, look
 from loopback_auth.store.record import intent_members
@@ -252,17 +252,18 @@ class PostgreSQLJournal:
 
     def _listen(self) -> None:
         """Wait for news on a connection of its own, unless a pooler is in between: it would hear nothing there."""
-        try:
+        self._deaf = True
+        with suppress(psycopg.Error):
             own = self._connection.another()
-            ((process,),) = own.execute("SELECT pg_backend_pid()").fetchall()
-            if process == own.info.backend_pid:
-                own.execute("LISTEN loopback_auth")
-                self._listening = own
-            else:
-                own.close()
-                self._deaf = True
-        except psycopg.Error:
-            self._deaf = True
+            try:
+                with within(own, STATEMENT_TIMEOUT):
+                    ((process,),) = own.execute("SELECT pg_backend_pid()").fetchall()
+                    if process == own.info.backend_pid:
+                        own.execute("LISTEN loopback_auth")
+                        self._listening, self._deaf = own, False
+            finally:
+                if self._deaf:
+                    own.close()
 
     def _hear(self) -> None:
         """Take what was heard off the connection, so that it can be waited at again."""
