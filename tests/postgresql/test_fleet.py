@@ -272,6 +272,28 @@ def test_an_address_that_is_none(tmp_path: Path) -> None:
     assert "s3kr1t" not in said.stderr
 
 
+@pytest.mark.parametrize(
+    ("address", "variables"),
+    [
+        ("postgresql://app@localhost/app", {"PGHOSTADDR": "192.0.2.1"}),
+        ("postgresql:///app", {"PGHOSTADDR": "192.0.2.1"}),
+        ("postgresql:///app", {"PGSERVICE": "elsewhere"}),
+        ("postgresql://localhost,db.example/app?hostaddr=127.0.0.1,", {}),
+        ("postgresql://db.example/app?hostaddr=,", {}),
+        ("postgresql://127.example/app", {}),
+    ],
+)
+def test_tls_wherever_another_machine_is_named(address: str, variables: dict[str, str]) -> None:
+    """By a variable of libpq, a service, one of several hosts or a name like a loopback address: TLS is asked for."""
+    assert Connection(address, variables)._parameters["sslmode"] == "verify-full"
+
+
+@pytest.mark.parametrize("address", ["postgresql://127.0.0.1/app", "postgresql:///app", "postgresql://%2Frun/app"])
+def test_this_machine_does_without_tls(address: str) -> None:
+    """A socket and a loopback address are nobody else's."""
+    assert "sslmode" not in Connection(address, {})._parameters
+
+
 def test_the_store_of_the_configuration(far: Far, tables: Database, tmp_path: Path) -> None:
     """`store` in config.toml names it as well; its cache is not the file store's."""
     (one,) = machines(tmp_path, "", 1)

@@ -7,11 +7,13 @@ that deals out connections by the transaction may stand in between. No transacti
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import zip_longest
 from typing import Any
 
 import psycopg
@@ -29,6 +31,7 @@ _PAUSE = 0.2
 """Seconds between two tries to reach the server, while there is patience."""
 _LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleSessionTimeout)
 _WEAK = ("disable", "allow", "prefer")
+_LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _SYSTEM_ROOTS = 160000
 """The version of libpq from which on it knows the system's certificates."""
 
@@ -182,7 +185,7 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
         raise ConfigurationError(
             f"{shown} is not the address of a PostgreSQL server", hint="postgresql://USER@HOST/DATABASE"
         ) from error
-    hosts = str(named.get("hostaddr") or named.get("host") or environ.get("PGHOST", "")).split(",")
+    places = _places(named, environ)
     usual: dict[str, Any] = {
         "fallback_application_name": "loopback-auth",
         "connect_timeout": CONNECT_TIMEOUT,
@@ -191,9 +194,9 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
         "keepalives_interval": 5,
         "keepalives_count": 3,
     }
-    if len(hosts) > 1:
+    if len(places) > 1:
         usual["target_session_attrs"] = "read-write"
-    if "service" in named or not all(map(_is_here, hosts)):
+    if "service" in named or environ.get("PGSERVICE") or not all(map(_is_here, places)):
         usual["sslmode"] = environ.get("PGSSLMODE", "verify-full")
         chosen = str(named.get("sslmode", usual["sslmode"]))
         if chosen in _WEAK:
@@ -208,6 +211,13 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
     return {**usual, **named}
 
 
-def _is_here(host: str) -> bool:
-    """Whether a host is this machine: a socket in the file system, or a loopback address."""
-    return not host or host[0] in "/@" or host in ("localhost", "::1") or host.startswith("127.")
+def _places(named: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Return where libpq goes: of each place in the lists the address if it has one, else the host."""
+    hosts = str(named.get("host") or environ.get("PGHOST", "")).split(",")
+    addresses = str(named.get("hostaddr") or environ.get("PGHOSTADDR", "")).split(",")
+    return [address or host for host, address in zip_longest(hosts, addresses, fillvalue="")]
+
+
+def _is_here(place: str) -> bool:
+    """Whether that is this machine: a socket in the file system, or a loopback address; 127.example is neither."""
+    return not place or place[0] in "/@" or place in ("localhost", "::1") or bool(_LOOPBACK.fullmatch(place))
