@@ -294,6 +294,20 @@ def test_this_machine_does_without_tls(address: str) -> None:
     assert "sslmode" not in Connection(address, {})._parameters
 
 
+def test_a_database_without_an_encoding(far: Far, postgresql: Cluster, tmp_path: Path) -> None:
+    """SQL_ASCII, which initdb makes of the locale C, and another encoding in the environment are of no account."""
+    postgresql.sql(
+        "CREATE DATABASE plain TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' OWNER app"
+    )
+    try:
+        (one,) = machines(tmp_path, postgresql.url(dbname="plain"), 1)
+        assert one.run("store", "init").status == 0
+        stored(far, tmp_path, one)
+        assert one.run("token", PGCLIENTENCODING="SQL_ASCII").status == 0
+    finally:
+        postgresql.sql("DROP DATABASE plain WITH (FORCE)")
+
+
 def test_the_store_of_the_configuration(far: Far, tables: Database, tmp_path: Path) -> None:
     """`store` in config.toml names it as well; its cache is not the file store's."""
     (one,) = machines(tmp_path, "", 1)

@@ -208,7 +208,7 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
         has_roots = "sslrootcert" in named or "PGSSLROOTCERT" in environ or os.path.exists(own)
         if chosen == "verify-full" and not has_roots and pq.version() >= _SYSTEM_ROOTS:
             usual["sslrootcert"] = "system"
-    return {**usual, **named}
+    return {**usual, **named, "client_encoding": "utf8"}  # else a server in SQL_ASCII, or PGCLIENTENCODING, gives bytes
 
 
 def _places(named: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
