@@ -63,13 +63,23 @@ def folder_of(address: str, environ: Mapping[str, str] = os.environ) -> str:
 def without_password(address: str) -> str:
     """Return the address of a store without what opens it, for people and for names of folders."""
     scheme, slashes, rest = address.partition("://")
-    address, question, query = rest.partition("?")
-    authority, slash, path = address.partition("/")
-    if "@" in path and ":" in authority and "@" not in authority:  # a password with a slash, which is no address
-        authority, slash, path = address, "", ""
+    if not slashes:  # libpq's other form, which is no address here
+        return " ".join(one for one in address.split(" ") if "=" not in one or not _opens(one))
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:  # whatever stands before it: a question mark in a password is one for libpq, too
+        path, question, query = path.partition("?")
+    else:
+        address, question, query = rest.partition("?")
+        authority, slash, path = address.partition("/")
+        if "@" in path and ":" in authority:  # a password with a slash, which is no address
+            authority, slash, path = address, "", ""
     user, at, host = authority.rpartition("@")
-    shown = "&".join(one for one in query.split("&") if "password" not in one.partition("=")[0].lower())
+    shown = "&".join(one for one in query.split("&") if not _opens(one))
     return scheme + slashes + user.partition(":")[0] + at + host + slash + path + (question if shown else "") + shown
+
+
+def _opens(parameter: str) -> bool:
+    return "password" in parameter.partition("=")[0].lower()
 
 
 def _as_name(text: str) -> str:

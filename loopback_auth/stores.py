@@ -103,7 +103,7 @@ def _store_at(address: str, environ: Mapping[str, str]) -> Store:
     if kind == "keyring" and ":" in address:
         return _keyring(address, environ)
     raise ConfigurationError(
-        f"there is no store of the kind {printable(kind, 40)}",
+        f"there is no store of the kind {printable(folders.without_password(kind), 40)}",
         hint="unset LOOPBACK_AUTH_STORE, or set it to file:/folder, keyring: or postgresql://HOST/NAME",
     )
 

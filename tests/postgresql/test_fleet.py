@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from loopback_auth.errors import StoreError
+from loopback_auth import stores
+from loopback_auth.errors import ConfigurationError, StoreError
 from loopback_auth.store.postgresql import schema
 from loopback_auth.store.postgresql.connection import Connection
 from tests.faults.commands import ROOT
@@ -292,6 +293,29 @@ def test_tls_wherever_another_machine_is_named(address: str, variables: dict[str
 def test_this_machine_does_without_tls(address: str) -> None:
     """A socket and a loopback address are nobody else's."""
     assert "sslmode" not in Connection(address, {})._parameters
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://app:s3kr1t/x@db.example/app",
+        "postgresql://app:s3kr1t%zz@db.example/app",
+        "postgresql://app:s3kr1t?%zz@db.example/app",
+        "host=db.example password=s3kr1t",
+        "host=db.example password=s3kr1t:x",
+    ],
+)
+def test_an_address_with_a_mistake_is_not_repeated_with_its_password(address: str, tmp_path: Path) -> None:
+    """A slash, a question mark, a percent sign in it, libpq's other form: no message, folder or cause shows it."""
+    (one,) = machines(tmp_path, address, 1)
+    for command in (["token"], ["store", "init"]):
+        said = one.run(*command)
+        assert said.status == 3
+        assert "s3kr1t" not in said.stderr
+    assert "s3kr1t" not in str(one.folder)
+    with pytest.raises(ConfigurationError) as raised:
+        stores.open_at(address, one.environment)
+    assert raised.value.__cause__ is None
 
 
 def test_a_database_without_an_encoding(far: Far, postgresql: Cluster, tmp_path: Path) -> None:

@@ -181,10 +181,13 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
     """Return what libpq is told, TLS with verified certificates among it where the server is not this machine."""
     try:
         named = {key: value for key, value in conninfo.conninfo_to_dict(address).items() if value is not None}
-    except psycopg.Error as error:
+        if not all(one.isdigit() for one in str(named.get("port", "")).split(",") if one):
+            raise psycopg.ProgrammingError("the port is no number")
+    except psycopg.Error:
         raise ConfigurationError(
-            f"{shown} is not the address of a PostgreSQL server", hint="postgresql://USER@HOST/DATABASE"
-        ) from error
+            f"{shown} is not the address of a PostgreSQL server",
+            hint="postgresql://USER@HOST/DATABASE; a slash in a password is written %2F there",
+        ) from None  # libpq repeats what it could not read, a password among it
     places = _places(named, environ)
     usual: dict[str, Any] = {
         "fallback_application_name": "loopback-auth",
