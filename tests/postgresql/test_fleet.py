@@ -332,6 +332,24 @@ def test_a_database_without_an_encoding(far: Far, postgresql: Cluster, tmp_path:
         postgresql.sql("DROP DATABASE plain WITH (FORCE)")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(f"intents = '{text}'" for text in ("null", "5", '{"a": 1}', "[" * 5000 + "]" * 5000, f"[{'9' * 5000}]")),
+        "received_at = 'infinity'",
+        "received_at = '-infinity'",
+    ],
+)
+def test_rows_that_somebody_else_has_changed(change: str, far: Far, tables: Database, tmp_path: Path) -> None:
+    """What is no intent and no time is no fault of ours: the account can be shown, refreshed and forgotten."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    stored(far, tmp_path, one)
+    tables.sql(f"UPDATE loopback_auth.account SET {change}")
+    for command in ("status", "token", "logout"):
+        said = one.run(command)
+        assert (said.status, said.errors) == (0, [])
+
+
 def test_the_store_of_the_configuration(far: Far, tables: Database, tmp_path: Path) -> None:
     """`store` in config.toml names it as well; its cache is not the file store's."""
     (one,) = machines(tmp_path, "", 1)

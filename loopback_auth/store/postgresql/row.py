@@ -14,7 +14,8 @@ from loopback_auth.store.record import parse_intent, parse_trouble
 _LOOK = """
     SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
            version, id,
-           generation, content, extract(epoch FROM now() - received_at)::float8,
+           generation, content,
+           extract(epoch FROM now() - CASE WHEN isfinite(received_at) THEN received_at END)::float8,
            state = 'in_flight' AND lease_until > now(), claim, claimed_by,
            intents::text, answer, trouble::text, revision
     FROM loopback_auth.schema LEFT JOIN loopback_auth.account ON name = %s
@@ -65,11 +66,20 @@ def look(connection: Connection, name: str) -> Seen:
         read_only,
         version,
         store,
-        Record(content.encode(errors="replace"), generation, max(age, 0.0)),
+        Record(content.encode(errors="replace"), generation, None if age is None else max(age, 0.0)),
         claim if in_flight else None,
         claimed_by,
-        tuple(map(parse_intent, json.loads(intents))),
+        _parse_intents(intents),
         answer or b"",
         None if trouble is None else parse_trouble(trouble.encode(errors="replace")),
         revision,
     )
+
+
+def _parse_intents(text: str) -> tuple[Intent, ...]:
+    """Return the intents; what is no list of them is one that is about nothing that is known."""
+    try:
+        members = json.loads(text)
+    except (ValueError, RecursionError):
+        members = None
+    return tuple(map(parse_intent, members if isinstance(members, list) else [members]))
