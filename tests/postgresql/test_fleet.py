@@ -350,6 +350,18 @@ def test_rows_that_somebody_else_has_changed(change: str, far: Far, tables: Data
         assert (said.status, said.errors) == (0, [])
 
 
+def test_a_row_that_no_account_can_be_called_after(far: Far, tables: Database, tmp_path: Path) -> None:
+    """It is nobody's: the accounts beside it are shown."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    stored(far, tmp_path, one)
+    tables.sql(
+        "INSERT INTO loopback_auth.account (name, generation, content, written, received_at) "
+        "VALUES (E'../\\033[31mx', 1, '', '', now())"
+    )
+    said = one.run("status", "--json")
+    assert (said.status, [account["account"] for account in said.json]) == (0, ["default"])
+
+
 def test_the_store_of_the_configuration(far: Far, tables: Database, tmp_path: Path) -> None:
     """`store` in config.toml names it as well; its cache is not the file store's."""
     (one,) = machines(tmp_path, "", 1)

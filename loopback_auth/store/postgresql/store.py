@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager, suppress
 from loopback_auth.errors import Overtaken, StoreBusy, StoreError, StoreNotWritable
 from loopback_auth.store.base import Journal, Lock, Record, Trouble
 from loopback_auth.store.file import FileStore
-from loopback_auth.store.head import account_folder
+from loopback_auth.store.head import account_folder, valid_name
 from loopback_auth.store.journal import FileJournal
 from loopback_auth.store.postgresql.connection import Connection
 from loopback_auth.store.postgresql.journal import PostgreSQLJournal
@@ -99,8 +99,9 @@ class PostgreSQLStore:
         return True
 
     def names(self) -> list[str]:
-        """Return the names of all accounts, sorted."""
-        return sorted(name for (name,) in self.connection.run("SELECT name FROM loopback_auth.account"))
+        """Return the names of all accounts, sorted; a row that no account can be called after is nobody's."""
+        rows = self.connection.run("SELECT name FROM loopback_auth.account")
+        return sorted(name for (name,) in rows if valid_name(name))
 
     def read(self, name: str) -> Record | None:
         """Return what is kept under this name, its age by the server's clock; None if there is nothing."""
