@@ -16,6 +16,7 @@ from loopback_auth.cli import options, report, setup, signals, voice
 from loopback_auth.errors import LoopbackAuthError
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Account
+from loopback_auth.store.sealed import SealedStore
 from loopback_auth.text import printable
 
 _ERASE = "\r\x1b[2K"
@@ -92,11 +93,21 @@ class Row:
 def _are_one(source: str, here: Accounts, target: str, there: Accounts) -> bool:
     if here.address == there.address:
         return True
+    if here.shared and there.shared:
+        with suppress(LoopbackAuthError):
+            return bool(_own_folder(here) == _own_folder(there))
+        return False
     if not (here.address.startswith("file:") and there.address.startswith("file:")):
         return False
     with suppress(OSError):
         return os.path.samefile(folders.folder_of(source), folders.folder_of(target))
     return False
+
+
+def _own_folder(accounts: Accounts) -> object:
+    """Return what tells a shared store from all others, whatever it is addressed by. Raises StoreError."""
+    store = accounts.store
+    return getattr(store.inner if isinstance(store, SealedStore) else store, "own_folder", accounts)
 
 
 def _agree(rows: list[Row], here: Accounts, there: Accounts, *, force: bool, look: bool) -> None:

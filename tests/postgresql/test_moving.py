@@ -39,6 +39,15 @@ def test_a_machine_that_has_never_used_the_store(strict: Far, database: Database
     assert strict.presented(trial.refresh_token) == 1
 
 
+def test_two_addresses_of_one_store(strict: Far, database: Database, tmp_path: Path) -> None:
+    """An account is never moved to where it is, whatever that is called: it stays as it was."""
+    (one,) = machines(tmp_path, with_tables(database).url(), 1)
+    stored(strict, tmp_path, one)
+    said = one.run("store", "copy", one.address, database.url(host="localhost"), "--force")
+    assert (said.status, "both addresses are of the same store" in said.errors[0]) == (2, True)
+    assert one.run("token").status == 0
+
+
 def test_moves_that_another_machine_races(strict: Far, database: Database, tmp_path: Path) -> None:
     """To and fro, while two machines refresh there: each refresh token is sent once at most, and one home is left."""
     one, two = machines(tmp_path, with_tables(database).url(), 2)
