@@ -230,6 +230,27 @@ def test_a_machine_that_stood_still_sends_nothing(fleet: Fleet) -> None:
     assert fleet.far.presented(trial.refresh_token) == 1
 
 
+@pytest.mark.parametrize("statement", [CLAIM, COMMIT])
+def test_an_account_that_is_logged_in_to_anew_meanwhile(statement: str, fleet: Fleet) -> None:
+    """Forgotten and logged in to on another machine, before we claim or before we commit: the new login stays."""
+    trial = fleet.stored()
+    other = fleet.far.account(fleet.homes, 10)
+
+    def anew() -> None:
+        fleet.tables.sql("DELETE FROM loopback_auth.account")
+        fleet.two.accounts.save(other.stored, 0)
+
+    with Proxy(fleet.tables.cluster, at(statement, "pass", anew)) as proxy:
+        outcome = fleet.token(fleet.one, proxy)
+    assert outcome.error is None
+    account = fleet.two.account()
+    assert (account.generation, account.tokens) == (1, other.stored.tokens)
+    assert outcome.token == account.tokens.access_token.reveal()
+    assert fleet.far.presented(trial.refresh_token) == (statement == COMMIT)
+
+
+
+
 def test_a_claim_on_a_disk_of_many_machines(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a network file system a lock says nothing about a process elsewhere: its claim is waited for."""
     fleet.stored()

@@ -165,6 +165,11 @@ class PostgreSQLJournal:
         self._seen = replace(seen, revision=rows[0][0])
         self._intents, self._answer = (*self._intents, intent), b""
 
+    @property
+    def claimed(self) -> int | None:
+        """The revision that our claim made; None without one."""
+        return self._seen.revision if self._own and self._seen is not None else None
+
     # -- the answer
 
     def stage(self, piece: bytes) -> None:

@@ -29,10 +29,13 @@ WRITE_PATIENCE = 15.0
 """Seconds to go on trying to bring new tokens to the server: it may be restarting, or another one takes over."""
 
 _INSERT = """
-    INSERT INTO loopback_auth.account (name, generation, content, written, received_at)
-    VALUES (%(name)s, %(generation)s, %(content)s, %(written)s, now() - %(age)s * interval '1 s')
+    INSERT INTO loopback_auth.account (name, generation, content, written, received_at, revision)
+    VALUES (%(name)s, %(generation)s, %(content)s, %(written)s, now() - %(age)s * interval '1 s',
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
     ON CONFLICT DO NOTHING RETURNING revision
 """
+"""An account that was forgotten and logged in to again is not the one before: its revisions, which begin with the
+microsecond, are far from that one's; between a claim and its commit there are a few."""
 _REPLACE = """
     WITH done AS (
         UPDATE loopback_auth.account
@@ -41,6 +44,7 @@ _REPLACE = """
             state = 'idle', claim = NULL, claimed_by = NULL, lease_until = NULL, intents = '[]', answer = NULL,
             trouble = NULL, revision = revision + 1
         WHERE name = %(name)s AND generation = %(replaces)s
+            AND (%(claimed)s::bigint IS NULL OR abs(revision - %(claimed)s::bigint) < 1000)
         RETURNING revision)
     SELECT revision, pg_notify('loopback_auth', %(name)s) FROM done
 """
@@ -49,6 +53,7 @@ _REWRITE = """
     SET content = %(content)s, written = %(written)s, received_at = now() - %(age)s * interval '1 s',
         revision = revision + 1
     WHERE name = %(name)s AND generation = %(replaces)s AND (state <> 'in_flight' OR lease_until <= now())
+        AND revision = coalesce(%(read)s::bigint, revision)
     RETURNING revision
 """
 _DELETE = """
@@ -73,6 +78,8 @@ class PostgreSQLStore:
         self._folder = folder
         self._own: str | None = None
         self._open: dict[str, PostgreSQLJournal] = {}
+        self._read: dict[str, int] = {}
+        """The revision of each account as it was read last: what is written anew in its place must know all of it."""
 
     def look(self, name: str) -> Seen:
         """Ask for the row of an account. Raises StoreError."""
@@ -106,7 +113,9 @@ class PostgreSQLStore:
     def read(self, name: str) -> Record | None:
         """Return what is kept under this name, its age by the server's clock; None if there is nothing."""
         self._check_name(name)
-        return self.look(name).record
+        seen = self.look(name)
+        self._read[name] = seen.revision
+        return seen.record
 
     def write(self, name: str, record: Record, replaces: int) -> None:
         """Make the record durable if generation `replaces` stands there, in one statement with what ends its claim.
@@ -122,6 +131,8 @@ class PostgreSQLStore:
             "written": secrets.token_hex(8),
             "age": record.age or 0.0,
             "replaces": replaces,
+            "claimed": self._open[name].claimed if name in self._open else None,
+            "read": self._read.pop(name, None),
         }
         if not self.connection.run(statement, parameters, patience=WRITE_PATIENCE) and not self.connection.run(
             _STANDS, parameters, patience=WRITE_PATIENCE
