@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from loopback_auth import clock
+from loopback_auth.errors import Overtaken
 from loopback_auth.store.base import Intent
 from loopback_auth.store.postgresql import mark
 from tests.faults.commands import until
@@ -249,6 +250,20 @@ def test_an_account_that_is_logged_in_to_anew_meanwhile(statement: str, fleet: F
     assert fleet.far.presented(trial.refresh_token) == (statement == COMMIT)
 
 
+def test_a_rewrite_of_what_another_machine_has_rewritten(fleet: Fleet) -> None:
+    """The same tokens, written by two machines that have read the same: the second one is told, and reads again."""
+    fleet.stored()
+    one, two = fleet.one.accounts, fleet.two.accounts
+    account = one.load("default")
+    assert account is not None
+    leaving = replace(fleet.two.account(), stored_as="leaving 1 file:/elsewhere")
+    two.save(leaving, replaces=1)
+    with pytest.raises(Overtaken):
+        one.save(account, replaces=1)
+    assert fleet.two.account().stored_as == leaving.stored_as
+    assert one.load("default") is not None
+    one.save(account, replaces=1)
+    one.save(account, replaces=1)
 
 
 def test_a_claim_on_a_disk_of_many_machines(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
@@ -78,8 +79,7 @@ class PostgreSQLStore:
         self._folder = folder
         self._own: str | None = None
         self._open: dict[str, PostgreSQLJournal] = {}
-        self._read: dict[str, int] = {}
-        """The revision of each account as it was read last: what is written anew in its place must know all of it."""
+        self._read = _Read()
 
     def look(self, name: str) -> Seen:
         """Ask for the row of an account. Raises StoreError."""
@@ -114,7 +114,7 @@ class PostgreSQLStore:
         """Return what is kept under this name, its age by the server's clock; None if there is nothing."""
         self._check_name(name)
         seen = self.look(name)
-        self._read[name] = seen.revision
+        self._read.revisions[name] = seen.revision
         return seen.record
 
     def write(self, name: str, record: Record, replaces: int) -> None:
@@ -132,7 +132,7 @@ class PostgreSQLStore:
             "age": record.age or 0.0,
             "replaces": replaces,
             "claimed": self._open[name].claimed if name in self._open else None,
-            "read": self._read.pop(name, None),
+            "read": self._read.revisions.pop(name, None),
         }
         if not self.connection.run(statement, parameters, patience=WRITE_PATIENCE) and not self.connection.run(
             _STANDS, parameters, patience=WRITE_PATIENCE
@@ -209,6 +209,13 @@ class PostgreSQLStore:
     @staticmethod
     def _check_name(name: str) -> None:
         account_folder("", name)
+
+
+class _Read(threading.local):
+    """What each thread has read last, as others read meanwhile: what it writes anew must know all that stands there."""
+
+    def __init__(self) -> None:
+        self.revisions: dict[str, int] = {}
 
 
 class LoginJournal(FileJournal):
