@@ -19,11 +19,12 @@ from loopback_auth import clock
 from loopback_auth.errors import Overtaken
 from loopback_auth.store.base import Intent
 from loopback_auth.store.postgresql import mark
+from loopback_auth.store.postgresql.connection import Connection
 from tests.faults.commands import until
 from tests.faults.machine import Far, Trial, far_side
 
 from .cluster import Cluster, Database
-from .machines import Machine, end_lease, expire, files_of, machines, row, stored, with_tables
+from .machines import Machine, end, end_lease, expire, files_of, machines, row, stored, with_tables
 from .nursery import Nursery, Outcome
 from .pooler import Pooler
 from .proxy import Proxy, Verdict
@@ -274,6 +275,49 @@ def test_a_claim_on_a_disk_of_many_machines(fleet: Fleet, monkeypatch: pytest.Mo
         monkeypatch.setattr(mark, "network_file_system", lambda _path, kind=kind: kind)
         with fleet.one.accounts.journal("default") as journal:
             assert journal.try_open() == opens
+
+
+def test_a_claim_in_a_database_that_serialises(fleet: Fleet) -> None:
+    """Where the role's transactions are serialisable, one that another one's change stopped is run again."""
+    fleet.stored()
+    fleet.tables.sql(f"ALTER ROLE {fleet.tables.role} SET default_transaction_isolation = 'serializable'")
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    note = "UPDATE loopback_auth.account SET trouble = NULL RETURNING name"
+    with Connection(fleet.tables.url()).another() as other:
+        ours = Connection(fleet.tables.url())
+        with other.transaction():
+            other.execute(note.encode())
+            running = threading.Thread(target=lambda: found.extend(ours.run(note)))
+            found: list[Any] = []
+            running.start()
+            until(lambda: fleet.tables.sql(waits) != [])
+        running.join()
+    assert found == [("default",)]
+
+
+def test_a_fork_while_a_statement_runs(fleet: Fleet) -> None:
+    """The child has a connection of its own, and waits for no thread that it does not have."""
+    program = """
+import os, threading, time
+from loopback_auth.store.postgresql.connection import Connection
+connection = Connection(os.environ["LOOPBACK_AUTH_STORE"])
+busy = threading.Thread(target=lambda: connection.run("SELECT pg_sleep(1)"))
+busy.start()
+while not connection._guard.locked():
+    time.sleep(0.01)
+time.sleep(0.2)
+if not (child := os.fork()):
+    connection.run("SELECT 1")
+    os._exit(0)
+busy.join()
+for _ in range(50):
+    if os.waitpid(child, os.WNOHANG)[0]:
+        raise SystemExit(0)
+    time.sleep(0.1)
+os.kill(child, 9)
+raise SystemExit(1)
+"""
+    assert end(fleet.one.start(program=program)).status == 0
 
 
 def test_a_server_that_stands_still_while_another_machine_is_waited_for(fleet: Fleet) -> None:

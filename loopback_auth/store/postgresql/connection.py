@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import zip_longest
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg import conninfo, errors, pq
@@ -30,10 +31,16 @@ STATEMENT_TIMEOUT = 8.0
 _PAUSE = 0.2
 """Seconds between two tries to reach the server, while there is patience."""
 _LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleSessionTimeout)
+_STOPPED = (errors.SerializationFailure, errors.DeadlockDetected)
+"""Another transaction came in between: run again, it finds what that one has left."""
+_STOPPED_PATIENCE = 2.0
+"""Seconds to go on with that, at least."""
 _WEAK = ("disable", "allow", "prefer")
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _SYSTEM_ROOTS = 160000
 """The version of libpq from which on it knows the system's certificates."""
+
+_made: WeakSet[Connection] = WeakSet()
 
 Row = tuple[Any, ...]
 Parameters = Sequence[object] | Mapping[str, object]
@@ -49,6 +56,7 @@ class Connection:
         self._open: psycopg.Connection[Row] | None = None
         self._process = os.getpid()
         self._guard = threading.Lock()
+        _made.add(self)
         self.shown = printable(without_password(address))
         self._parameters = _parameters(address, self.shown, environ)
 
@@ -63,13 +71,16 @@ class Connection:
         again for `patience` seconds. So a statement whose acknowledgement was lost is run once more. Raises
         StoreNotWritable.
         """
-        deadline = time.monotonic() + patience
+        begun = time.monotonic()
         while True:
             try:
                 with self._connected() as (session, _):
                     return session.execute(statement.encode("ascii"), parameters).fetchall()
             except _Failed as failed:
-                if not _is_lost(failed.error) or (failed.is_new and time.monotonic() >= deadline):
+                stopped = isinstance(failed.error, _STOPPED)
+                enough = max(patience, _STOPPED_PATIENCE) if stopped else patience
+                lost = stopped or _is_lost(failed.error)
+                if not lost or (failed.is_new and time.monotonic() - begun >= enough):
                     raise self.explained(failed.error) from failed.error
                 if failed.is_new:
                     time.sleep(_PAUSE)
@@ -224,3 +235,13 @@ def _places(named: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
 def _is_here(place: str) -> bool:
     """Whether that is this machine: a socket in the file system, or a loopback address; 127.example is neither."""
     return not place or place[0] in "/@" or place in ("localhost", "::1") or bool(_LOOPBACK.fullmatch(place))
+
+
+def _forget() -> None:
+    """In a forked child the threads are gone, one that had the connection alone among them."""
+    for connection in list(_made):
+        connection._guard = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
