@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopback_auth.cli import voice
 from loopback_auth.cli.main import unexpected
+from loopback_auth.errors import StoreError
 
 if TYPE_CHECKING:
     import asyncio
@@ -103,6 +104,10 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
             return asyncio.run(main())
     except asyncio.CancelledError:
         raise Interrupted(caught[0] if caught else int(signal.SIGINT)) from None
+    except StoreError:
+        if caught:  # while it waited for a store, which no signal interrupts
+            raise Interrupted(caught[0]) from None
+        raise
 
 
 @contextmanager
@@ -146,3 +151,4 @@ def _log_in_one_form() -> None:
                 usual.emit(record)
 
     logging.lastResort = OneForm(logging.WARNING)
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it has to say, we say

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from loopback_auth.text import printable
 
-SECRET_VARIABLES = ("LOOPBACK_AUTH_CLIENT_SECRET", "LOOPBACK_AUTH_STORE_KEY")
+SECRET_VARIABLES = ("LOOPBACK_AUTH_CLIENT_SECRET", "LOOPBACK_AUTH_STORE_KEY", "LOOPBACK_AUTH_STORE", "PGPASSWORD")
 """Never handed to a child."""
 
 _GRAPHICAL = ("xdg-open", "x-www-browser", "firefox", "chromium", "google-chrome", "firefox-esr")

@@ -46,6 +46,9 @@ ls -l /proc/$$/fd >files
 : >done
 """
 
+SEALED = b"loopback-auth sealed "
+"""What a file begins with that nobody reads without its key."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -233,7 +236,8 @@ class Program:
         """Whatever is wrong with all that was printed, and with what is left of the processes: best none."""
         found = [f"{name} of {pid} remains" for pid, name in self.processes().items()]
         found += [f"port {port} is still listened on" for port in sorted(self.ports & listening())]
-        stored = [Tokens.read(path) for path in self.home.glob("accounts/*/tokens")]
+        plain = [path for path in self.home.glob("accounts/*/tokens") if not path.read_bytes().startswith(SEALED)]
+        stored = [Tokens.read(path) for path in plain]
         hidden = {*MARKERS} | self.secrets | {one for tokens in stored for one in tokens.secrets}
         for ended in self.outputs:
             shown = ended.stderr if _shows_token(ended.arguments) else ended.stdout + ended.stderr

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,6 +131,25 @@ def test_a_hundred_clients_on_four_machines(far: Far, tables: Database, tmp_path
     assert token == f"{fleet[0].account().tokens.access_token.reveal()}\n"
     assert far.presented(trial.refresh_token) == 1
     assert row(tables)["generation"] == 2
+
+
+@pytest.mark.parametrize("words", ["refresh --force", "logout", "status"])
+def test_ctrl_c_while_the_server_stands_still(words: str, far: Far, own_cluster: Cluster, tmp_path: Path) -> None:
+    """It ends as Ctrl-C does, and nothing is spent."""
+    database = with_tables(own_cluster.create_database("own"))
+    (one,) = machines(tmp_path, database.url(), 1)
+    trial = stored(far, tmp_path, one)
+    own_cluster.pause()
+    try:
+        process = one.start(*words.split())
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        said = end(process)
+    finally:
+        own_cluster.resume()
+    assert said.status == 130
+    assert "psycopg" not in said.stderr
+    assert far.presented(trial.refresh_token) == 0
 
 
 def test_a_cached_token_outlives_the_server(far: Far, tables: Database, tmp_path: Path) -> None:
