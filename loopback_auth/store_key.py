@@ -14,7 +14,7 @@ from typing import NoReturn
 from loopback_auth import config_file, files
 from loopback_auth.errors import ConfigurationError, StoreUnsafe
 from loopback_auth.store.base import SecretReference
-from loopback_auth.store.sealed import KEY_SIZE, Keys
+from loopback_auth.store.keys import KEY_SIZE, Keys
 from loopback_auth.text import printable
 
 VARIABLE = "LOOPBACK_AUTH_STORE_KEY"

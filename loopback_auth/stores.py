@@ -13,7 +13,8 @@ from loopback_auth.store.base import Store
 from loopback_auth.store.cache import AccessTokenCache
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import valid_name
-from loopback_auth.store.sealed import Keys, SealedStore
+from loopback_auth.store.keys import Keys
+from loopback_auth.store.sealed import SealedStore
 from loopback_auth.text import printable
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Store
 from loopback_auth.store.file import FileStore
-from loopback_auth.store.sealed import Keys, SealedStore
+from loopback_auth.store.keys import Keys
+from loopback_auth.store.sealed import SealedStore
 from loopback_auth.store_key import VARIABLE, parse
 from tests.store.accounts import account
 from tests.store.planted import PLANTED

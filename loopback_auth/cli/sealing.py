@@ -14,8 +14,9 @@ from loopback_auth.errors import ConfigurationError, LoginRequired, LoopbackAuth
 from loopback_auth.spend import locked
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Record
+from loopback_auth.store.keys import Keys
 from loopback_auth.store.record import sealed_head
-from loopback_auth.store.sealed import Keys, SealedStore
+from loopback_auth.store.sealed import SealedStore
 from loopback_auth.store_key import MAKE_ONE, VARIABLE
 
 

@@ -36,9 +36,10 @@ from loopback_auth.store.base import Intent, Record, Trouble
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import SEALED, tokens_path
 from loopback_auth.store.journal import FileJournal
+from loopback_auth.store.keys import KEY_SIZE, Keys
 from loopback_auth.store.lock import FileLock, FolderLock
 from loopback_auth.store.record import generation_of
-from loopback_auth.store.sealed import KEY_SIZE, Keys, SealedJournal
+from loopback_auth.store.sealed_journal import SealedJournal
 from loopback_auth.system_keyring import TIME_LIMIT, Keyring
 from loopback_auth.text import printable
 

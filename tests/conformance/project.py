@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from loopback_auth.oauth.token import ANSWER_LIMIT
 from loopback_auth.store.base import Store
 from loopback_auth.store.file import FileStore
-from loopback_auth.store.sealed import Keys, SealedStore
+from loopback_auth.store.keys import Keys
+from loopback_auth.store.sealed import SealedStore
 from tests.conformance.place import Place
 
 

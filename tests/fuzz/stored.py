@@ -28,7 +28,8 @@ from loopback_auth.store.base import STAGE_LIMIT, Intent, Trouble
 from loopback_auth.store.file import FileStore
 from loopback_auth.store.head import head, tokens_path, valid_name
 from loopback_auth.store.journal import FileJournal
-from loopback_auth.store.sealed import Keys, SealedStore
+from loopback_auth.store.keys import Keys
+from loopback_auth.store.sealed import SealedStore
 from loopback_auth.usable import is_usable, seconds_left, usable, usable_now
 from tests.store.accounts import ACCOUNTS, REGISTRATION, account
 

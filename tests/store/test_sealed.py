@@ -25,8 +25,10 @@ from loopback_auth.secret import Secret
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import STAGE_LIMIT, Intent, Trouble
 from loopback_auth.store.file import FileStore
+from loopback_auth.store.keys import Keys
 from loopback_auth.store.record import generation_of, serialise
-from loopback_auth.store.sealed import Keys, SealedJournal, SealedStore
+from loopback_auth.store.sealed import SealedStore
+from loopback_auth.store.sealed_journal import SealedJournal
 
 from .accounts import BOOT, REGISTRATION, account
 from .planted import names

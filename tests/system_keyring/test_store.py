@@ -26,7 +26,7 @@ from loopback_auth.errors import (
 from loopback_auth.store.accounts import Accounts
 from loopback_auth.store.base import Intent
 from loopback_auth.store.keyring import KEY, LEAST, PROBE, KeyringStore
-from loopback_auth.store.sealed import Keys
+from loopback_auth.store.keys import Keys
 from tests.conftest import MARK
 from tests.store.accounts import account
 from tests.store.planted import mode, names
