@@ -1,4 +1,4 @@
-"""The keys of a sealed store: what they seal with (AES-256-GCM, NIST SP 800-38D), what is said where they do not open."""
+"""The keys of a sealed store: what they seal with (AES-256-GCM, NIST SP 800-38D), what is said if they do not open."""
 
 from __future__ import annotations
 
