@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -212,10 +213,15 @@ def test_the_owner_brings_the_tables_up_to_date(database: Database) -> None:
 
 
 def test_tables_of_another_version(far: Far, tables: Database, tmp_path: Path) -> None:
-    """A login says so before the browser opens."""
+    """A login says so before the browser opens, a refresh before it spends; a good token is handed out."""
     (one,) = machines(tmp_path, tables.url(), 1)
+    trial = stored(far, tmp_path, one, age=10)
     tables.sql("UPDATE loopback_auth.schema SET version = 99")
-    said = one.run("login", "--server", "sandbox", BROWSER=WALKER)
+    assert one.run("token").status == 0
+    assert one.run("refresh", "--force").status == 8
+    assert far.presented(trial.refresh_token) == 0
+    one = replace(one, home=tmp_path / "new")
+    said = one.run("login", "--server", "sandbox", "--force", BROWSER=WALKER)
     assert said.status == 8
     assert "are of version 99, this program's of" in said.errors[0]
 

@@ -92,10 +92,12 @@ class PostgreSQLJournal:
         self._intents, self._answer = self._seen.intents, self._seen.answer
         if not self._left.try_open():
             return False
-        left, answer = self._left.intent, self._left.answer
-        if left is not None and answer and self._seen.record and left.generation == self._seen.record.generation:
-            self._intents, self._answer = (*self._intents[:-1], left), answer
-            return True  # whoever claims it: the tokens are here
+        left, record = self._left.intent, self._seen.record
+        if left is not None and record is not None and left.generation == record.generation:
+            sent = {intent.digest for intent in self._intents}
+            if (answer := self._left.answer) and (not sent or left.digest in sent):
+                self._intents, self._answer = (*self._intents[:-1], left), answer
+                return True  # whoever claims it: the tokens are here
         claim = self._seen.claim
         self._dead = [claim] if claim is not None and self._mark.is_left(claim) else []
         return claim is None or bool(self._dead)

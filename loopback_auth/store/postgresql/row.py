@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from loopback_auth.errors import StoreError, StoreNotWritable
 from loopback_auth.store.base import Intent, Record, Trouble
 from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.postgresql.schema import VERSION
 from loopback_auth.store.record import parse_intent, parse_trouble
 
 _LOOK = """
@@ -41,12 +42,17 @@ class Seen:
     revision: int = 0
 
     def check_writable(self, shown: str) -> None:
-        """Raise StoreNotWritable where nothing could be written now."""
+        """Raise StoreNotWritable where nothing could be written now, or nothing that the tables are made for."""
         if self.standby or self.read_only:
             why = "it is a standby, which only follows another server" if self.standby else "it is in read-only mode"
             raise StoreNotWritable(
                 f"the store {shown} can only be read: {why}",
                 hint="nothing was spent; name the primary server, or end its read-only mode",
+            )
+        if self.version != VERSION:
+            raise StoreNotWritable(
+                f"the tables of the store {shown} are of version {self.version}, this program's of {VERSION}",
+                hint="bring them up to date: loopback-auth store init; or use the program that made them",
             )
 
 
