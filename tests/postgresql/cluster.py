@@ -183,7 +183,7 @@ class Cluster:
     def catch_up(self) -> None:
         """Of a standby: wait until it shows all that its primary has written."""
         assert self.primary is not None
-        ((end,),) = self.primary.sql("SELECT pg_current_wal_insert_lsn()")
+        ((end,),) = self.primary.sql("SELECT pg_current_wal_flush_lsn()")
         question = f"SELECT pg_last_wal_replay_lsn() >= '{end}'"
         _wait(lambda: self.sql(question) == [(True,)], "the standby does not follow")
 

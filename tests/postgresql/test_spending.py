@@ -28,6 +28,7 @@ from .machines import Machine, end, end_lease, expire, files_of, machines, row, 
 from .nursery import Nursery, Outcome
 from .pooler import Pooler
 from .proxy import Proxy, Verdict
+from .urls import PASSWORD
 
 CLAIM, STAGE, COMMIT = "SET state = 'in_flight'", "SET answer = ", "SET generation = "
 """What tells the statements of a spend apart."""
@@ -435,6 +436,33 @@ def test_at_once_here_although_the_claim_holds(own_fleet: Fleet) -> None:
     own_fleet.tables.cluster.start()
     assert row(own_fleet.tables)["state"] == "in_flight"
     refreshed(own_fleet.far, own_fleet.token(own_fleet.one, lock_timeout=1), own_fleet.one)
+
+
+@pytest.mark.parametrize("statement", [CLAIM, STAGE, COMMIT])
+def test_a_standby_takes_over(statement: str, own_fleet: Fleet) -> None:
+    """The primary is killed for good, and the other host of the address is promoted: the tokens are committed there."""
+    trial = own_fleet.stored()
+    primary, tables = own_fleet.tables.cluster, own_fleet.tables
+    with primary.standby() as standby:
+        standby.catch_up()
+
+        def take_over() -> None:
+            until(lambda: not primary.running, 30)
+            time.sleep(1)
+            standby.sql("SELECT pg_promote()")
+
+        taking_over = threading.Thread(target=take_over)
+        taking_over.start()
+        with Proxy(primary, at(statement, "cut before", primary.kill)) as proxy:
+            both = f"127.0.0.1:{proxy.port},127.0.0.1:{standby.port}"
+            machine = own_fleet.one.at(f"postgresql://{tables.role}:{PASSWORD}@{both}/{tables.name}?sslmode=disable")
+            outcome = own_fleet.token(machine)
+            taking_over.join()
+            if statement == CLAIM:  # nothing was sent, and nobody waits for a server then
+                assert (outcome.error, own_fleet.far.presented(trial.refresh_token)) == ("StoreNotWritable", 0)
+                outcome = own_fleet.token(machine)
+            refreshed(own_fleet.far, outcome, own_fleet.two.at(tables.url(port=standby.port)))
+    assert own_fleet.far.presented(trial.refresh_token) == 1
 
 
 def test_a_commit_whose_acknowledgement_was_lost(own_fleet: Fleet) -> None:
