@@ -98,7 +98,7 @@ async def _news(descriptor: int | None, seconds: float) -> None:
     try:
         if descriptor is not None:
             loop.add_reader(descriptor, news.set)
-    except NotImplementedError:  # Windows
+    except NotImplementedError:  # Windows: its loop watches no descriptors, so it is looked again and again
         descriptor = None
     try:
         with suppress(TimeoutError):

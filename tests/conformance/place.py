@@ -42,7 +42,7 @@ class Place:
         Machines are told apart where the store is `shared`: "two" is opened then, and only then. Some twenty processes
         have it open at once.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # the one thing that every place must write
 
     def close(self) -> None:
         """Remove what is not in the folder. Called once, after the test, when all its processes have ended."""

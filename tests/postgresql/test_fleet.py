@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from loopback_auth.errors import ConfigurationError, StoreError
 from loopback_auth.store.postgresql import schema
 from loopback_auth.store.postgresql.connection import Connection
 from tests.faults.commands import ROOT
-from tests.faults.machine import Far, far_side
+from tests.faults.machine import Far
 
 from . import certificates
 from .cluster import Cluster, Database
@@ -28,12 +27,6 @@ from .machines import KEY, Machine, all_ended, end, expire, files_of, machines, 
 
 WALKER = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'tests' / 'walker.py'))}"
 """A browser that logs in and clicks Allow."""
-
-
-@pytest.fixture(scope="module")
-def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    with far_side(tmp_path_factory.mktemp("far")) as far:
-        yield far
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from loopback_auth.store.base import Intent
 from loopback_auth.store.postgresql import mark
 from loopback_auth.store.postgresql.connection import Connection
 from tests.faults.commands import until
-from tests.faults.machine import Far, Trial, far_side
+from tests.faults.machine import Far, Trial
 
 from .cluster import Cluster, Database
 from .machines import Machine, end, end_lease, expire, files_of, machines, row, stored, with_tables
@@ -60,18 +60,6 @@ class Fleet:
         if proxy is not None:
             machine = machine.at(self.tables.url(port=proxy.port, sslmode="disable"))
         return self.nursery.token(machine.environment, **order)
-
-
-@pytest.fixture(scope="module")
-def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    with far_side(tmp_path_factory.mktemp("far")) as far:
-        yield far
-
-
-@pytest.fixture(scope="module")
-def forgiving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
-    with far_side(tmp_path_factory.mktemp("forgiving"), grace=60) as far:
-        yield far
 
 
 @pytest.fixture(scope="module")
@@ -367,15 +355,12 @@ def test_a_server_killed_after_the_claim(where: str, own_fleet: Fleet) -> None:
     assert own_fleet.far.presented(trial.refresh_token) == 1
 
 
-def test_a_claim_whose_answer_was_lost(own_fleet: Fleet) -> None:
-    """The network broke, the server did not: the claim is found to be our own, and used."""
+@pytest.mark.parametrize("statement", [CLAIM, STAGE, COMMIT])
+def test_an_acknowledgement_that_was_lost(statement: str, own_fleet: Fleet) -> None:
+    """The network broke, the server did not: what stands there is our own, and not taken for somebody else's."""
     trial = own_fleet.stored()
-    with Proxy(own_fleet.tables.cluster, at(CLAIM, "cut after")) as proxy:
-        refreshed(
-            own_fleet.far,
-            own_fleet.token(own_fleet.one, proxy),
-            own_fleet.one,
-        )
+    with Proxy(own_fleet.tables.cluster, at(statement, "cut after")) as proxy:
+        refreshed(own_fleet.far, own_fleet.token(own_fleet.one, proxy), own_fleet.one)
     assert own_fleet.far.presented(trial.refresh_token) == 1
 
 
@@ -462,18 +447,6 @@ def test_a_standby_takes_over(statement: str, own_fleet: Fleet) -> None:
                 assert (outcome.error, own_fleet.far.presented(trial.refresh_token)) == ("StoreNotWritable", 0)
                 outcome = own_fleet.token(machine)
             refreshed(own_fleet.far, outcome, own_fleet.two.at(tables.url(port=standby.port)))
-    assert own_fleet.far.presented(trial.refresh_token) == 1
-
-
-def test_a_commit_whose_acknowledgement_was_lost(own_fleet: Fleet) -> None:
-    """It is not taken for somebody else's, nor written twice."""
-    trial = own_fleet.stored()
-    with Proxy(own_fleet.tables.cluster, at(COMMIT, "cut after")) as proxy:
-        refreshed(
-            own_fleet.far,
-            own_fleet.token(own_fleet.one, proxy),
-            own_fleet.one,
-        )
     assert own_fleet.far.presented(trial.refresh_token) == 1
 
 
