@@ -60,6 +60,7 @@ PATIENCE = 45.0
 _VARYING = (
     (re.compile(r"taken by .+ \(process \d+\)"), "taken by {program}"),
     (re.compile(r"\b1[789]\d{8}\b"), "{time}"),
+    (re.compile(r"(?<![\w+/])[\w+/]{43}="), "{pin}"),  # before the nonces: a slash in it looks like the start of one
     (re.compile(r"(?<=[=/])(?:[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{22})(?![\w-])"), "{nonce}"),
     (re.compile(r"(?<=\"expires_in\": )[1-9]\d*"), "{seconds}"),
     (re.compile(r"\b\d+ s old {2,}"), "{seconds} s old  "),
@@ -72,7 +73,6 @@ _VARYING = (
     (re.compile(r"\b[\d.]+(?= ms )"), "{figure}"),
     (re.compile(r"[\w.-]+\.\d+\.new\b"), "{file}.{pid}.new"),
     (re.compile(r"\b(?:[0-9A-F]{2}:){31}[0-9A-F]{2}\b"), "{fingerprint}"),
-    (re.compile(r"(?<![\w+/])[\w+/]{43}="), "{pin}"),
     (re.compile(r"\b\d{4}-\d\d-\d\d \(396 days left\)"), "{date} ({days} days left)"),
     (re.compile(r"(?<=\"days_left\": )396\b"), "{days}"),
     (re.compile(r"\bprobe\.\d+\b"), "probe.{pid}"),
