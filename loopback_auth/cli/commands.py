@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loopback_auth.cli import voice
+from loopback_auth.cli import streams, voice
 from loopback_auth.cli.group import LazyGroup
 from loopback_auth.cli.main import unexpected
 from loopback_auth.cli.signals import Interrupted
@@ -67,7 +67,7 @@ def run(arguments: list[str], lock: AbstractContextManager[Lock] | None = None) 
 
     `lock` is what `token` has waited for, held or not.
     """
-    _no_closed_streams()
+    streams.prepare()
     try:
         result = group.main(arguments, prog_name="loopback-auth", standalone_mode=False, obj=lock)
         sys.stdout.flush()
@@ -101,10 +101,3 @@ def _lowered(message: str) -> str:
 def _usage_hints(error: click.UsageError) -> tuple[str, ...]:
     path = error.ctx.command_path if error.ctx else "loopback-auth"
     return (f"see {path} --help",)
-
-
-def _no_closed_streams() -> None:
-    """Give a program started with `<&-` or `>&-` an empty stream there, before a socket gets that number."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115 (as long as the program)

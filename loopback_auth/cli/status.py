@@ -26,7 +26,7 @@ HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "REFRESH TOKEN", "COMPANY", "SER
 @click.option("--check", is_flag=True, help="Exit with 4 if an account needs a person.")
 def command(account: str | None, as_json: bool, check: bool) -> int:
     """Show one or all accounts: state, age, where the secret lives. No network, nothing is spent."""
-    store, now = stores.open_store(), clock.now()
+    store, now = stores.open_store().overview(), clock.now()
     accounts: list[tuple[Account, Standing]] = []
     worst = 0
     for name in store.names() if account is None else [account]:

@@ -57,6 +57,7 @@ NOT_SHOWN = {
     r"another user of this machine asked for (the|a) start page .*": "another user",
     r"the .* is a pipe": "a session makes none",
     r"give it as a file": "a session makes none",
+    r"the output cannot be written: .*": "a full disk",
     r"which accounts\? .*": "a terminal",
     r"a login of account .* is under way already": "two logins at once",
     r"finish it in its browser window, or end it .*": "two logins at once",

@@ -160,3 +160,16 @@ def test_streams_that_are_closed(machine: Machine, sandbox: SandboxProcess) -> N
         assert status in {0, 3, 4, 5}, (words, closed, terminal.text)
         assert "unexpected" not in terminal.text
         assert "Traceback" not in terminal.text
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is full on request is Linux'")
+@pytest.mark.parametrize(
+    "words", ["token", "token --min-validity 1s", "status", "status --json", "api rest/core/company", "--help"]
+)
+def test_stdout_that_takes_no_more(machine: Machine, sandbox: SandboxProcess, words: str) -> None:
+    """It is said as what it is, and the exit status is no success."""
+    assert machine.log_in("--server", "sandbox").status == 0
+    terminal = machine.on_pty(["sh", "-c", f"loopback-auth {words} >/dev/full"])
+    assert terminal.end() == 1
+    what = "token" if words == "token" else "output"
+    assert terminal.text.strip() == f"loopback-auth: error: the {what} cannot be written: no space left on device"
