@@ -48,6 +48,11 @@ class Accounts:
         """Whether what is saved is encrypted where it is kept."""
         return isinstance(self.store, SealedStore) and self.store.seals
 
+    def overview(self) -> Accounts:
+        """Return the same accounts for who goes through all of them and changes nothing: as they were a moment ago."""
+        store = self.store.overview() if hasattr(self.store, "overview") else self.store
+        return Accounts(store, self._cache, self._now)
+
     def names(self) -> list[str]:
         """Return the names of all accounts, sorted."""
         return self.store.names()

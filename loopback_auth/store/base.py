@@ -113,8 +113,9 @@ class Store(Protocol):
     """Keeps records by account name: 1 to 64 of `A-Za-z0-9._-`, first neither dot nor dash, else ConfigurationError.
 
     All methods block, and threads may be in several at once. Whatever goes wrong is a StoreError, and spends nothing.
-    One that has more to say of where the secrets are than its address, and that only once it was used, has a property
-    `described`, for people alone.
+    Two members may be missing: a property `described`, for people alone, where a store has more to say of where the
+    secrets are than its address, and that only once it was used; and a method `overview`, which returns the same store
+    to be looked at alone, where asking for one account after the other takes long.
     """
 
     @property

@@ -66,6 +66,11 @@ class SealedStore:
         """Whether several machines use it at once."""
         return self.inner.shared
 
+    def overview(self) -> SealedStore:
+        """Return the same store to be looked at alone, by what overview the store within has."""
+        inner = self.inner.overview() if hasattr(self.inner, "overview") else self.inner
+        return SealedStore(inner, self._fetch, allow_plain=self._allow_plain)
+
     def names(self) -> list[str]:
         """Return the names of all accounts, sorted."""
         return self.inner.names()

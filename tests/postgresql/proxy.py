@@ -31,6 +31,8 @@ class Proxy:
         self.on_query = on_query
         self.queries: list[str] = []
         """The statements so far, in their order."""
+        self.taken = 0
+        """Connections so far."""
         self.withheld = threading.Event()
         """Set once a server has completed something whose answer was kept from the client."""
         self.port = 0
@@ -101,6 +103,7 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.taken += 1
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:

@@ -16,6 +16,7 @@ import pytest
 
 from loopback_auth import stores
 from loopback_auth.errors import ConfigurationError, StoreError
+from loopback_auth.store.base import Trouble
 from loopback_auth.store.postgresql import schema
 from loopback_auth.store.postgresql.connection import Connection
 from tests.faults.commands import ROOT
@@ -24,6 +25,7 @@ from tests.faults.machine import Far
 from . import certificates
 from .cluster import Cluster, Database
 from .machines import KEY, Machine, all_ended, end, expire, files_of, machines, row, stored, with_tables
+from .proxy import Proxy
 
 WALKER = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'tests' / 'walker.py'))}"
 """A browser that logs in and clicks Allow."""
@@ -144,6 +146,48 @@ def test_ctrl_c_while_the_server_stands_still(words: str, far: Far, own_cluster:
     assert said.status == 130
     assert "psycopg" not in said.stderr
     assert far.presented(trial.refresh_token) == 0
+
+
+@pytest.mark.parametrize("words", ["token", "status", "refresh --force"])
+def test_ctrl_c_in_the_middle_of_a_statement(
+    words: str, far: Far, tables: Database, proxy: Proxy, tmp_path: Path
+) -> None:
+    """It hangs up, instead of asking a server that does not answer to stop."""
+    (direct,) = machines(tmp_path, tables.url(), 1)
+    trial = stored(far, tmp_path, direct)
+    one = direct.at(tables.url(port=proxy.port, sslmode="disable"))
+    proxy.on_query = lambda text: "swallow answer" if "pg_is_in_recovery" in text else "pass"
+    process = one.start(*words.split())
+    assert proxy.withheld.wait(30)
+    before = proxy.taken
+    process.send_signal(signal.SIGINT)
+    said = end(process)
+    assert (said.status, said.stdout, said.stderr) == (130, "", "\nloopback-auth: error: interrupted\n")
+    assert proxy.taken == before
+    assert far.presented(trial.refresh_token) == 0
+
+
+@pytest.mark.parametrize("number", [1, 450])
+def test_all_accounts_at_a_glance(number: int, far: Far, tables: Database, proxy: Proxy, tmp_path: Path) -> None:
+    """`status` asks for many accounts at a time, and says of each what it says of it alone."""
+    (direct,) = machines(tmp_path, tables.url(), 1)
+    first = stored(far, tmp_path, direct, age=10)
+    accounts = direct.accounts
+    for one in range(1, number):
+        accounts.save(replace(first.stored, name=f"cafe-{one:03}"), 0)
+    generation, digest = first.stored.spends
+    accounts.note("default", Trouble(generation=generation, digest=digest, message="no", at=1.0, refused=True))
+    through = direct.at(tables.url(port=proxy.port, sslmode="disable"))
+    proxy.queries.clear()
+    shown = through.run("status", "--json").json
+    asked = [text for text in proxy.queries if "loopback_auth.account" in text]
+    assert len(asked) == 1 + -(-number // 200)
+    assert [account["account"] for account in shown] == accounts.names()
+    assert [one["account"] for one in shown if one["state"] != "ok"] == ["default"]
+    for one in [*shown[: number - 1 : 150], shown[-1]]:
+        alone = direct.run("status", "--json", one["account"]).json
+        timeless = {"expires_in", "refresh_token_age", "store"}
+        assert {key: one[key] for key in one.keys() - timeless} == {key: alone[key] for key in alone.keys() - timeless}
 
 
 def test_a_cached_token_outlives_the_server(far: Far, tables: Database, tmp_path: Path) -> None:

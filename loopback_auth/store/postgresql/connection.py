@@ -6,6 +6,7 @@ that deals out connections by the transaction may stand in between. No transacti
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -39,6 +40,8 @@ _WEAK = ("disable", "allow", "prefer")
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _SYSTEM_ROOTS = 160000
 """The version of libpq from which on it knows the system's certificates."""
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it warns of on its own is raised, too
 
 _made: WeakSet[Connection] = WeakSet()
 
@@ -97,7 +100,7 @@ class Connection:
 
     def another(self) -> psycopg.Connection[Row]:
         """Return a connection of one's own. Raises psycopg.Error."""
-        return psycopg.connect(**self._parameters, autocommit=True, prepare_threshold=None)
+        return _Session.connect(**self._parameters, autocommit=True, prepare_threshold=None)
 
     def explained(self, error: psycopg.Error) -> StoreNotWritable:
         """Return our error for one of the server's or of the way to it."""
@@ -150,6 +153,13 @@ class Connection:
             with suppress(psycopg.Error, OSError):
                 self._open.close()
             self._open = None
+
+
+class _Session(psycopg.Connection[Row]):
+    def cancel_safe(self, *, timeout: float = 0.0) -> None:
+        """On Ctrl-C, hang up; to ask the server to stop takes 5 s where it stands still."""
+        del timeout
+        _cut(self)
 
 
 class _Failed(Exception):

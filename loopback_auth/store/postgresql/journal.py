@@ -17,6 +17,7 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ from loopback_auth.store.base import STAGE_LIMIT, Intent
 from loopback_auth.store.journal import FileJournal
 from loopback_auth.store.postgresql.connection import STATEMENT_TIMEOUT, Connection, within
 from loopback_auth.store.postgresql.mark import Mark
-from loopback_auth.store.postgresql.row import Seen, look
+from loopback_auth.store.postgresql.row import Seen
 from loopback_auth.store.record import intent_members
 
 LEASE = 60.0
@@ -64,10 +65,16 @@ _LET_GO = """
 
 
 class PostgreSQLJournal:
-    """Implements `Journal` for the refreshes of one account. `left` and `mark` are what this machine keeps of them."""
+    """Implements `Journal` for the refreshes of one account. `left` and `mark` are what this machine keeps of them.
 
-    def __init__(self, connection: Connection, name: str, left: FileJournal, mark: Mark) -> None:
+    `look` asks for the row.
+    """
+
+    def __init__(
+        self, connection: Connection, look: Callable[[str], Seen], name: str, left: FileJournal, mark: Mark
+    ) -> None:
         self._connection = connection
+        self._look = look
         self._name = name
         self._left = left
         self._mark = mark
@@ -88,7 +95,7 @@ class PostgreSQLJournal:
         if self._own:
             return True
         self._hear()
-        self._seen = look(self._connection, self._name)
+        self._seen = self._look(self._name)
         self._intents, self._answer = self._seen.intents, self._seen.answer
         if not self._left.try_open():
             return False
@@ -134,7 +141,7 @@ class PostgreSQLJournal:
 
         Raises StoreNotWritable, Overtaken.
         """
-        before, self._seen = self._looked(), look(self._connection, self._name)
+        before, self._seen = self._looked(), self._look(self._name)
         self._seen.check_writable(self._connection.shown)
         if self._seen.revision != before.revision:
             raise self._overtaken()
@@ -251,7 +258,7 @@ class PostgreSQLJournal:
 
     def _looked(self) -> Seen:
         if self._seen is None:
-            self._seen = look(self._connection, self._name)
+            self._seen = self._look(self._name)
         return self._seen
 
     def _overtaken(self) -> Overtaken:

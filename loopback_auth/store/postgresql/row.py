@@ -1,26 +1,30 @@
-"""What the server says of an account in one look, and of itself."""
+"""What the server says of accounts in one look, and of itself."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from loopback_auth.errors import StoreError, StoreNotWritable
 from loopback_auth.store.base import Intent, Record, Trouble
-from loopback_auth.store.postgresql.connection import Connection
+from loopback_auth.store.postgresql.connection import Connection, Row
 from loopback_auth.store.postgresql.schema import VERSION
 from loopback_auth.store.record import parse_intent, parse_trouble
 
 _LOOK = """
     SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
            version, id,
-           generation, content,
+           name, generation, content,
            extract(epoch FROM now() - CASE WHEN isfinite(received_at) THEN received_at END)::float8,
            state = 'in_flight' AND lease_until > now(), claim, claimed_by,
            intents::text, answer, trouble::text, revision
-    FROM loopback_auth.schema LEFT JOIN loopback_auth.account ON name = %s
+    FROM loopback_auth.schema LEFT JOIN loopback_auth.account ON name = ANY(%s)
 """
+_STORE, _NAME = 3, 4
+_UUID = re.compile("[0-9a-f-]{36}")
+"""The store's own name; it becomes a folder's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +60,20 @@ class Seen:
             )
 
 
-def look(connection: Connection, name: str) -> Seen:
-    """Ask for the row of an account. Raises StoreError."""
-    rows = connection.run(_LOOK, (name,))
-    if len(rows) != 1 or not re.fullmatch("[0-9a-f-]{36}", rows[0][3]):  # it becomes a folder's name
+def look(connection: Connection, names: Sequence[str]) -> dict[str, Seen]:
+    """Ask for the rows of accounts, and return what was seen under each of the names. Raises StoreError."""
+    rows = connection.run(_LOOK, (list(names),))
+    if not rows or len({row[_NAME] for row in rows}) != len(rows) or not _UUID.fullmatch(rows[0][_STORE]):
         raise StoreError(
             f"the tables of the store {connection.shown} are not as they were made", hint="has its owner changed them?"
         )
-    standby, read_only, version, store, *own = rows[0]
+    nothing = Seen(*rows[0][:_NAME])
+    return dict.fromkeys(names, nothing) | {row[_NAME]: _seen(row) for row in rows if row[_NAME] is not None}
+
+
+def _seen(row: Row) -> Seen:
+    standby, read_only, version, store, _, *own = row
     generation, content, age, in_flight, claim, claimed_by, intents, answer, trouble, revision = own
-    if generation is None:
-        return Seen(standby, read_only, version, store)
     return Seen(
         standby,
         read_only,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 
@@ -66,6 +67,8 @@ _PROBE = """
     INSERT INTO loopback_auth.account (name, generation, content, written, received_at)
     VALUES (%s, 0, %s, '', now()) RETURNING revision
 """
+_AT_ONCE = 200
+"""Rows that an overview asks for in one statement: half a megabyte, which has to come in `STATEMENT_TIMEOUT`."""
 _LARGE = 1 << 16
 """Characters in a probe: no account takes more."""
 
@@ -73,8 +76,8 @@ _LARGE = 1 << 16
 class PostgreSQLStore:
     """Implements `Store` at an address `postgresql://…`. Raises ConfigurationError: see `Connection`."""
 
-    def __init__(self, address: str, folder: str) -> None:
-        self.connection = Connection(address)
+    def __init__(self, address: str, folder: str, connection: Connection | None = None) -> None:
+        self.connection = connection or Connection(address)
         self._folder = folder
         self._own: str | None = None
         self._open: dict[str, PostgreSQLJournal] = {}
@@ -82,9 +85,15 @@ class PostgreSQLStore:
 
     def look(self, name: str) -> Seen:
         """Ask for the row of an account. Raises StoreError."""
-        seen = look(self.connection, name)
+        return self._found(look(self.connection, [name])[name])
+
+    def _found(self, seen: Seen) -> Seen:
         self._own = os.path.join(os.path.dirname(self._folder), seen.store)
         return seen
+
+    def overview(self) -> Overview:
+        """Return the same store to be looked at alone, whose rows are asked for many at a time."""
+        return Overview(self)
 
     @property
     def own_folder(self) -> str:
@@ -169,7 +178,7 @@ class PostgreSQLStore:
         self._check_name(name)
         folder = account_folder(self.own_folder, name)
         left, mark = FileJournal(folder, allow_network=True), Mark(os.path.join(folder, "claim"))
-        self._open[name] = PostgreSQLJournal(self.connection, name, left, mark)
+        self._open[name] = PostgreSQLJournal(self.connection, self.look, name, left, mark)
         return self._open[name]
 
     def login_journal(self, name: str) -> AbstractContextManager[Journal]:
@@ -202,6 +211,27 @@ class PostgreSQLStore:
     @staticmethod
     def _check_name(name: str) -> None:
         account_folder("", name)
+
+
+class Overview(PostgreSQLStore):
+    """The store as it was a moment ago, for who goes through `names()` in their order and decides nothing by it."""
+
+    def __init__(self, store: PostgreSQLStore) -> None:
+        super().__init__("", store._folder, store.connection)
+        self._ahead: list[str] = []
+        self._rows: dict[str, Seen] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of all accounts, and be ready for their rows to be asked for."""
+        self._ahead = super().names()
+        return list(self._ahead)
+
+    def look(self, name: str) -> Seen:
+        """Return the row of an account, which came with the rows around it. Raises StoreError."""
+        if name not in self._rows:
+            at = bisect_left(self._ahead, name)
+            self._rows = look(self.connection, [name, *self._ahead[at : at + _AT_ONCE]])
+        return self._found(self._rows[name])
 
 
 class _Read(threading.local):
