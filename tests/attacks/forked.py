@@ -86,17 +86,9 @@ class Commands:
 
 
 def serve() -> None:
-    import gc
-    import importlib
-    import pkgutil
+    from tests.forking import import_all
 
-    import loopback_auth
-
-    for found in pkgutil.walk_packages(loopback_auth.__path__, "loopback_auth."):
-        if not found.name.endswith("__main__") and ".sandbox" not in found.name:
-            importlib.import_module(found.name)
-    gc.freeze()  # what is never looked at is never copied
-
+    import_all()
     for line in sys.stdin:
         print(json.dumps(perform(json.loads(line))), flush=True)
 

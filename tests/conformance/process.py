@@ -192,8 +192,10 @@ class _There:
 
 
 def serve(place: str, address: str) -> None:
-    import tests.conformance.work  # noqa: F401 (what a child should not have to load)
+    import tests.conformance.work  # noqa: F401 (for the children)
+    from tests.forking import import_all
 
+    import_all()
     kind = place_called(place)
     for line in sys.stdin:
         order = json.loads(line)

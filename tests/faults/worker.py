@@ -106,12 +106,10 @@ class Worker:
 
 
 def serve() -> None:
+    import tests.faults.machine  # noqa: F401 (for the children)
+    from tests.forking import import_all
 
-    import loopback_auth.config
-    import loopback_auth.moving
-    import loopback_auth.refresh
-    import loopback_auth.store.file
-    import loopback_auth.two_step  # noqa: F401 (what a child should not have to load)
+    import_all()
 
     for line in sys.stdin:
         print(json.dumps(asdict(perform(json.loads(line)))), flush=True)

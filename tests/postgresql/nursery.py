@@ -60,12 +60,9 @@ class Nursery:
 
 
 def main() -> None:
-    import psycopg  # noqa: F401 - for the children
+    from tests.forking import import_all
 
-    from loopback_auth import config, renewal, stores  # noqa: F401
-    from loopback_auth.store import sealed  # noqa: F401
-    from loopback_auth.store.postgresql import store  # noqa: F401
-
+    import_all()
     for line in sys.stdin:
         order = json.loads(line)
         reading, writing = os.pipe()
