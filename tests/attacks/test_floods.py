@@ -18,4 +18,5 @@ async def test_right_redirect_in_a_flood(program: Program, server: StrictServer,
     assert outcome.ended.status == 0
     assert outcome.seconds < 10  # it takes milliseconds: this catches a hang, and a browser's second try
     assert len(outcome.said) <= 1
-    assert outcome.peak < 80_000
+    # who floods us as ourselves may be a crowd for a moment: 144 connections, 256 KiB each for TLS
+    assert outcome.peak < (80_000 if may_be_another() else 96_000)
