@@ -112,6 +112,7 @@ def written_in_clear(store: SealedStore, record: Record, name: str) -> None:
 def in_use(store: SealedStore) -> dict[str, list[str]]:
     """Return the ids of the keys that records are sealed with, each with those accounts."""
     users: dict[str, list[str]] = {}
+    store = store.overview()
     for name in store.names():
         record = store.inner.read(name)
         if record is not None and (head := sealed_head(record.content)) is not None:

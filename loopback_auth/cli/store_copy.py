@@ -56,8 +56,9 @@ def command(
     if not dry_run:
         _move(rows, here, there, quiet=quiet)
     elif not as_json and not quiet:
+        width = max((len(row.name) for row in rows), default=0)
         for row in rows:
-            click.echo(f"{row.name}  {row.state}")
+            click.echo(f"{row.name:<{width}}  {row.state}")
     if rows and not quiet:
         if not dry_run:
             _summary(rows, here, there)
