@@ -151,4 +151,3 @@ def _log_in_one_form() -> None:
                 usual.emit(record)
 
     logging.lastResort = OneForm(logging.WARNING)
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # what it has to say, we say

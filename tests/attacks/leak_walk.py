@@ -37,7 +37,7 @@ TELLING = ("ValueError", "OSError")
 """Those of them that come with a message, and a secret in it."""
 LOUD = {"PYTHONASYNCIODEBUG": "1", "PYTHONDEVMODE": "1", "PYTHONFAULTHANDLER": "1", "PYTHONWARNINGS": "default"}
 """All that makes Python talk."""
-PERSON = 2
+PERSON = 4
 """Seconds in which a login that nobody can finish any more gives up."""
 PATIENCE = 20.0
 SITE = """

@@ -338,7 +338,7 @@ async def test_failing_there(where: str, tmp_path: Path) -> None:
             await leak_walk.count(walk, loud)
         fault = await leak_walk.fail(walk, loud, place, raised)
     assert (fault.place, fault.leaks, fault.tracebacks) == (place, [], [])
-    assert fault.status in (1, 5)
+    assert fault.status in (0, 1, 5)  # 0: what failed in a callback before aiohttp was there is done once more
 
 
 # -- memory on disks ---------------------------------------------------------------------------
