@@ -365,12 +365,14 @@ def test_this_machine_does_without_tls(address: str) -> None:
         "postgresql://app:s3kr1t/x@db.example/app",
         "postgresql://app:s3kr1t%zz@db.example/app",
         "postgresql://app:s3kr1t?%zz@db.example/app",
+        "postgresql://app:x@s3kr1t@db.example/app",
+        "postgresql://app:x@s3kr1t@db.example,db2.example/app",
         "host=db.example password=s3kr1t",
         "host=db.example password=s3kr1t:x",
     ],
 )
 def test_an_address_with_a_mistake_is_not_repeated_with_its_password(address: str, tmp_path: Path) -> None:
-    """A slash, a question mark, a percent sign in it, libpq's other form: no message, folder or cause shows it."""
+    """A slash, a question mark, a percent sign, an @ in it, libpq's other form: no message, folder or cause shows it."""
     (one,) = machines(tmp_path, address, 1)
     for command in (["token"], ["store", "init"]):
         said = one.run(*command)

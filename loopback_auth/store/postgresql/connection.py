@@ -204,10 +204,12 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
         named = {key: value for key, value in conninfo.conninfo_to_dict(address).items() if value is not None}
         if not all(one.isdigit() for one in str(named.get("port", "")).split(",") if one):
             raise psycopg.ProgrammingError("the port is no number")
+        if any("@" in one[1:] for one in str(named.get("host", "")).split(",")):
+            raise psycopg.ProgrammingError("the host begins in a password with an @")
     except psycopg.Error:
         raise ConfigurationError(
             f"{shown} is not the address of a PostgreSQL server",
-            hint="postgresql://USER@HOST/DATABASE; a slash in a password is written %2F there",
+            hint="postgresql://USER@HOST/DATABASE; in a password a slash is written %2F, an @ %40",
         ) from None  # libpq repeats what it could not read, a password among it
     places = _places(named, environ)
     usual: dict[str, Any] = {
