@@ -26,6 +26,7 @@ from . import certificates
 from .cluster import Cluster, Database
 from .machines import KEY, Machine, all_ended, end, expire, files_of, machines, row, stored, with_tables
 from .proxy import Proxy
+from .urls import PASSWORD
 
 WALKER = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'tests' / 'walker.py'))}"
 """A browser that logs in and clicks Allow."""
@@ -318,6 +319,38 @@ def test_tls(far: Far, tables: Database, tmp_path: Path) -> None:
     said = one.at(tables.url(sslmode="verify-full", sslrootcert=other)).run("token")
     assert said.status == 8
     assert "certificate verify failed" in said.errors[0]
+    assert "sslrootcert=FILE" in said.hints[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "variables"),
+    [("NOLOGIN", {}), ("VALID UNTIL '2000-01-01'", {}), ("LOGIN", {"PGPASSWORD": ""})],
+)
+def test_a_server_that_does_not_let_us_in(
+    change: str, variables: dict[str, str], tables: Database, tmp_path: Path
+) -> None:
+    """A role that may not log in, or a password that is old or missing, is nothing that waiting mends."""
+    tables.sql(f"ALTER ROLE {tables.role} {change}")
+    address = tables.url().replace(f":{PASSWORD}@", "@") if variables else tables.url()
+    (one,) = machines(tmp_path, address, 1)
+    said = one.run("token", **variables, HOME=str(tmp_path))
+    assert (said.status, said.hints) == (8, ["look at its user, password and name"])
+
+
+def test_a_crowd_on_a_server_with_few_connections(far: Far, tables: Database, tmp_path: Path) -> None:
+    """Whoever finds all of them taken tries again: one spend, and everybody has the token of it."""
+    tables.sql(f"ALTER ROLE {tables.role} CONNECTION LIMIT 2")
+    fleet = machines(tmp_path / "fleet", tables.url(), 2)
+    trial = stored(far, tmp_path, fleet[0])
+    processes = [fleet[number % 2].start("token") for number in range(8)]
+    with all_ended(processes):
+        said = [end(process) for process in processes]
+    assert [one.stderr for one in said if one.status] == []
+    assert len({one.stdout for one in said}) == 1
+    assert far.presented(trial.refresh_token) == 1
+    tables.sql(f"ALTER ROLE {tables.role} CONNECTION LIMIT 0")
+    refused = fleet[0].run("refresh", "--force")
+    assert (refused.status, "takes no more connections" in refused.errors[0]) == (8, True)
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])

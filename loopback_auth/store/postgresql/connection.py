@@ -36,6 +36,15 @@ _STOPPED = (errors.SerializationFailure, errors.DeadlockDetected)
 """Another transaction came in between: run again, it finds what that one has left."""
 _STOPPED_PATIENCE = 2.0
 """Seconds to go on with that, at least."""
+_FULL = re.compile(r"too many (clients|connections)|connection slots are reserved|no more connections allowed")
+"""Of PostgreSQL and PgBouncer: they have no place for one more connection. Those of a crowd of ours are short."""
+_FULL_PATIENCE = 5.0
+"""Seconds to go on trying to get one, at least."""
+_NOT_LET_IN = re.compile(
+    r" failed for user | does not exist|no pg_hba\.conf entry|no password supplied|not permitted to log in"
+    r"|not currently accepting connections|permission denied for database"
+)
+_NOT_SHOWN_WHO = re.compile(r"certificate verify failed|does not match host name|root certificate file")
 _WEAK = ("disable", "allow", "prefer")
 _LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}")
 _SYSTEM_ROOTS = 160000
@@ -81,7 +90,8 @@ class Connection:
                     return session.execute(statement.encode("ascii"), parameters).fetchall()
             except _Failed as failed:
                 stopped = isinstance(failed.error, _STOPPED)
-                enough = max(patience, _STOPPED_PATIENCE) if stopped else patience
+                own = _STOPPED_PATIENCE if stopped else _FULL_PATIENCE if _FULL.search(str(failed.error)) else 0.0
+                enough = max(patience, own)
                 lost = stopped or _is_lost(failed.error)
                 if not lost or (failed.is_new and time.monotonic() - begun >= enough):
                     raise self.explained(failed.error) from failed.error
@@ -120,9 +130,19 @@ class Connection:
                     f"the store {self.shown} refuses this user: {said}",
                     hint="what the user needs, as SQL: loopback-auth store init --sql",
                 )
-            case _ if " failed for user " in said or " does not exist" in said or "no pg_hba.conf entry" in said:
+            case _ if _NOT_LET_IN.search(said):
                 return StoreNotWritable(
                     f"the store {self.shown} does not let us in: {said}", hint="look at its user, password and name"
+                )
+            case _ if _NOT_SHOWN_WHO.search(said):
+                return StoreNotWritable(
+                    f"the store {self.shown} does not show that it is who it should be: {said}",
+                    hint="nothing was sent; sslrootcert=FILE in its address names the authority that vouches for it",
+                )
+            case _ if _FULL.search(said):
+                return StoreNotWritable(
+                    f"the store {self.shown} takes no more connections: {said}",
+                    hint="nothing was spent; try again when others have left, or allow more of them there",
                 )
             case _ if _is_lost(error):
                 return StoreNotWritable(
