@@ -28,7 +28,10 @@ from loopback_auth.usable import seconds_left
 @click.option("--server", metavar="NAME", help="With --all: every account of this server.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 def command(account: str | None, everything: bool, server: str | None, quiet: bool) -> int:
-    """Remove an account's tokens from this computer, and revoke them where the server can."""
+    """Remove an account's tokens from the store, and revoke them where the server can.
+
+    What is in a PostgreSQL store is removed for every machine that uses it.
+    """
     if everything and account is not None:
         raise click.UsageError("give an account, or --all")
     if server is not None and not everything:
@@ -76,8 +79,9 @@ def _forget(store: Accounts, name: str, *, quiet: bool) -> None:
     pending.remove(folders.accounts(), name)
     if not quiet:
         is_revoked = account is not None and _can_revoke(account) and not_revoked is None
+        where = f"{printable(store.address)}, for every machine" if store.shared else "this computer"
         voice.note(
-            f"Account {name} was removed from this computer."
+            f"Account {name} was removed from {where}."
             f"{' Its tokens were revoked.' if is_revoked else _what_stays(account)}"
         )
     if not_revoked is not None:

@@ -70,6 +70,7 @@ def test_from_nothing_to_a_token(far: Far, database: Database, tmp_path: Path) -
     assert row(database)["generation"] == 2
     gone = two.run("logout")
     assert gone.status == 0
+    assert f"was removed from {status['store']}, for every machine." in gone.stderr
     assert one.run("token").status == 4
     assert database.sql("SELECT count(*) FROM loopback_auth.account") == [(0,)]
 
