@@ -321,7 +321,7 @@ def _commit(store: Accounts, account: Account, tokens: TokenSet, received: clock
             f"new tokens of account {account.name} came, and {error}",
             account=renewed,
             hint=(
-                "nothing is lost, the answer is kept; make room, and the next command stores it: "
+                "nothing is lost, the answer is kept; once the store can be written to, the next command stores it: "
                 f"loopback-auth refresh {account.name}",
             ),
         ) from error

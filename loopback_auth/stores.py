@@ -80,7 +80,10 @@ def open_at(address: str, environ: Mapping[str, str] = os.environ) -> Accounts:
     if store.shared and keys is None:
         raise ConfigurationError(
             f"{printable(store.address)} is a shared store, which is always sealed, and no key was given",
-            hint=f"{store_key.MAKE_ONE}; it goes into {store_key.VARIABLE}, the same on every machine",
+            hint=(
+                f"the key of the store's other machines goes into {store_key.VARIABLE}",
+                f"on the first of them {store_key.MAKE_ONE}",
+            ),
         )
     cache = AccessTokenCache(folders.folder_of(address, environ)) if store.shared else None
     return Accounts(SealedStore(store, keys, allow_plain=not store.shared), cache)

@@ -31,15 +31,15 @@ class Count:
     """The highest exit status of one that failed."""
 
 
-def sealed_store(accounts: Accounts) -> tuple[SealedStore, Keys]:
-    """Return the store and its keys. Raises ConfigurationError: no key, and how one is made."""
+def sealed_store(accounts: Accounts, *, may_be_new: bool = False) -> tuple[SealedStore, Keys]:
+    """Return the store and its keys. Raises ConfigurationError: no key, and how one is made, if a new one would do."""
     store = accounts.store
     assert isinstance(store, SealedStore)  # noqa: S101 (as `stores` opens all)
     if (keys := store.keys) is None:
         raise ConfigurationError(
             "no store key was given",
             hint=(
-                MAKE_ONE,
+                MAKE_ONE if may_be_new else "the one that the accounts are sealed with is needed",
                 f"it goes into {VARIABLE}, or into a file of mode 600 that config.toml names: "
                 'store_key = { file = "store.key" }',
             ),

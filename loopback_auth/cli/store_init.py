@@ -23,6 +23,9 @@ def command(role: str | None, only_sql: bool, quiet: bool) -> None:
     """
     from loopback_auth.store.postgresql import schema
 
+    if role is not None and not (role and role.isprintable()):  # a line of its own would end the comment it is in
+        raise click.UsageError("the role's name is empty, or has a character that cannot be printed")
+
     if only_sql:
         click.echo(schema.as_sql(role), nl=False)
         return

@@ -22,7 +22,7 @@ def command(accounts: tuple[str, ...], quiet: bool) -> int:
     What is stored from then on is sealed by itself. A disk may keep old blocks of what was in clear.
     """
     opened = stores.open_store()
-    store, keys = sealing.sealed_store(opened)
+    store, keys = sealing.sealed_store(opened, may_be_new=True)
 
     def write(name: str, record: Record) -> bool:
         if record.sealed_with is None:

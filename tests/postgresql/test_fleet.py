@@ -265,6 +265,18 @@ def test_tables_of_another_version(far: Far, tables: Database, tmp_path: Path) -
     assert "are of version 99, this program's of" in said.errors[0]
 
 
+@pytest.mark.parametrize("table", ["account (x int)", "schema (version int, id int)"])
+def test_a_schema_that_is_another_programs(table: str, database: Database, tmp_path: Path) -> None:
+    """`store init` says so, and leaves it as it was."""
+    database.sql(f"CREATE SCHEMA loopback_auth AUTHORIZATION {database.owner}")
+    database.sql(f"SET ROLE {database.owner}; CREATE TABLE loopback_auth.{table}")
+    (one,) = machines(tmp_path, database.owner_url(), 1)
+    said = one.run("store", "init")
+    assert (said.status, "schema loopback_auth is another program's" in said.hints[0]) == (8, True)
+    left = database.sql("SELECT relname FROM pg_class WHERE relnamespace = 'loopback_auth'::regnamespace")
+    assert left == [(table.partition(" ")[0],)]
+
+
 def test_the_printed_sql_makes_the_tables(far: Far, database: Database, tmp_path: Path) -> None:
     """What `store init --sql` prints, another may run with psql; the printed rights are enough, and the least."""
     (one,) = machines(tmp_path, database.url(), 1)
@@ -406,7 +418,7 @@ def test_this_machine_does_without_tls(address: str) -> None:
     ],
 )
 def test_an_address_with_a_mistake_is_not_repeated_with_its_password(address: str, tmp_path: Path) -> None:
-    """A slash, a question mark, a percent sign, an @ in it, libpq's other form: no message, folder or cause shows it."""
+    """A slash, a question mark, a percent sign, an @ in it, libpq's other form: nothing said or kept shows it."""
     (one,) = machines(tmp_path, address, 1)
     for command in (["token"], ["store", "init"]):
         said = one.run(*command)

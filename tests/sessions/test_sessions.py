@@ -104,6 +104,7 @@ NOT_SHOWN = {
     r"look at its user, password and name": "a PostgreSQL server",
     r"the store .* (does not show that it is who it should be|takes no more connections): .*": "a PostgreSQL server",
     r"nothing was sent; sslrootcert=FILE .*": "a PostgreSQL server",
+    r"its schema loopback_auth is another program's: .*": "a PostgreSQL server",
     r"nothing was spent; try again when others have left, .*": "a PostgreSQL server",
     r"the tables of the store .* are .*": "a PostgreSQL server",
     r"has its owner changed them\?": "a PostgreSQL server",

@@ -125,6 +125,11 @@ class Connection:
                 return StoreNotWritable(
                     f"the store {self.shown} has no tables of this version", hint="make them: loopback-auth store init"
                 )
+            case errors.DuplicateTable() | errors.DatatypeMismatch():
+                return StoreNotWritable(
+                    f"the store {self.shown} did not do it: {said}",
+                    hint="its schema loopback_auth is another program's: name a database of its own",
+                )
             case errors.InsufficientPrivilege():
                 return StoreNotWritable(
                     f"the store {self.shown} refuses this user: {said}",
