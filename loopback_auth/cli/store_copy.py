@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ def command(
     here, there = stores.open_at(source), stores.open_at(target)
     if _are_one(source, here, target, there):
         raise click.UsageError("both addresses are of the same store")
+    if any(folders.without_password(one) != one for one in (source, target)):
+        voice.warning(
+            "the password in an address on the command line can be seen by other users, in the process list",
+            "leave it out; PGPASSWORD or ~/.pgpass holds it",
+        )
     rows = [Row(name) for name in accounts or here.names()]
     if not rows and not quiet:
         voice.note(f"There are no accounts in {printable(here.address)}.")
@@ -176,7 +182,8 @@ def _summary(rows: list[Row], here: Accounts, there: Accounts) -> None:
         voice.note(f"{what} in {printable(there.address)} already.")
     with suppress(LoopbackAuthError):
         if moved and stores.open_store().address != there.address:
-            voice.note(f"To use what is there: LOOPBACK_AUTH_STORE={printable(there.address)}, or store in config.toml")
+            address = shlex.quote(printable(there.address))
+            voice.note(f"To use what is there, set store in config.toml, or: export LOOPBACK_AUTH_STORE={address}")
 
 
 def say_what_secrets_need(rows: list[Row], there: Accounts) -> None:
