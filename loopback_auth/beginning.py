@@ -77,6 +77,8 @@ def journal_of(grant: Grant, store: Accounts, now: Callable[[], clock.Moment]) -
     Where its tokens came and could not be stored, the journal stays for the next command; else it is cleared. It is the
     login's own: a person who takes five minutes stands in no refresh's way. Raises StoreError.
     """
+    if not grant.force:
+        store.check_keys()
     with store.login_journal(grant.account) as journal:
         try:
             journal.prove()

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from loopback_auth.store.postgresql.connection import Connection
 
 
-def open_store(environ: Mapping[str, str] = os.environ) -> Accounts:
+def open_store(environ: Mapping[str, str] | None = None) -> Accounts:
     """Return the accounts of the store that `LOOPBACK_AUTH_STORE` names, or `store` in `config.toml`.
 
-    Without either, those in the usual folder. Raises ConfigurationError.
+    Without either, those in the usual folder. `environ` stands in the place of the process's environment variables.
+    Raises ConfigurationError.
     """
+    environ = os.environ if environ is None else environ  # as a default, `help` would print it, secrets and all
     return open_at(_address(environ), environ)
 
 
@@ -108,7 +110,7 @@ def _store_at(address: str, environ: Mapping[str, str]) -> Store:
         return _keyring(address, environ)
     raise ConfigurationError(
         f"there is no store of the kind {printable(folders.without_password(kind), 40)}",
-        hint="unset LOOPBACK_AUTH_STORE, or set it to file:/folder, keyring: or postgresql://HOST/NAME",
+        hint="a store is file:/folder, keyring: or postgresql://USER@HOST/DATABASE",
     )
 
 

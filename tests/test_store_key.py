@@ -228,7 +228,7 @@ def test_nothing_is_fetched_before_it_is_needed(home: Path, environ: dict[str, s
     assert not mark.exists()
     for generation in (2, 3):
         accounts.save(account(generation=generation))
-        assert accounts.load("default") == account(generation=generation, sealed=True)
+        assert accounts.load("default") == account(generation=generation, sealed_with=Keys(bytes.fromhex(KEY)).ids[0])
     assert mark.read_text() == "x"
 
 
@@ -250,8 +250,8 @@ def test_a_file_store_is_sealed_with_a_key(environ: dict[str, str]) -> None:
     accounts = stores.open_store({**environ, VARIABLE: KEY})
     assert accounts.load("default") == account()
     accounts.save(account(generation=2))
-    assert accounts.load("default") == account(generation=2, sealed=True)
-    with pytest.raises(Unopenable, match="is sealed, and no key was given"):
+    assert accounts.load("default") == account(generation=2, sealed_with=Keys(bytes.fromhex(KEY)).ids[0])
+    with pytest.raises(Unopenable, match=r"is sealed with key [0-9a-f]{8}, and no key was given"):
         stores.open_store(environ).load("default")
 
 
@@ -269,7 +269,10 @@ def test_a_shared_store_is_always_sealed(
     monkeypatch.setattr(stores, "_store_at", lambda _address, _environ: store)
     with pytest.raises(ConfigurationError, match="is a shared store, which is always sealed") as caught:
         stores.open_store(environ)
-    assert caught.value.hint[0].startswith("make one: openssl rand -hex 32; it goes into LOOPBACK_AUTH_STORE_KEY")
+    assert caught.value.hint == (
+        "the key of the store's other machines goes into LOOPBACK_AUTH_STORE_KEY",
+        "on the first of them make one: openssl rand -hex 32",
+    )
     accounts = stores.open_store({**environ, VARIABLE: KEY})
     Accounts(store).save(account())
     with pytest.raises(Unopenable, match="somebody else has put it there"):

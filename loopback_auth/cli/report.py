@@ -42,7 +42,8 @@ def describe(account: Account, standing: Standing, store: Accounts, now: clock.M
         "last_error": error and {"message": printable(error.message), "at": int(error.at)},
         "client_secret": where_secret_is(account),
         "store": printable(store.address),
-        "sealed": account.sealed,
+        "sealed": account.sealed_with is not None,
+        "sealed_with": account.sealed_with,
     }
 
 
@@ -88,7 +89,7 @@ def print_account(account: Account, store: Accounts) -> None:
     now, stored = clock.now(), None
     with suppress(StoreError):
         stored = store.load(account.name)
-    account = replace(account, sealed=stored is not None and stored.sealed)
+    account = replace(account, sealed_with=None if stored is None else stored.sealed_with)
     print_json(describe(account, standing_of(account, store, now), store, now))
 
 

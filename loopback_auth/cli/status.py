@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 
 import click
 
@@ -18,6 +19,9 @@ from loopback_auth.usable import seconds_left
 
 IDLE_WARNING_DAYS = 5
 HEADINGS = ("ACCOUNT", "STATE", "ACCESS TOKEN", "REFRESH TOKEN", "COMPANY", "SERVER", "CLIENT", "SECRET", "GENERATION")
+
+DISPENSABLE = tuple(map(HEADINGS.index, ("GENERATION", "SECRET", "CLIENT", "SERVER")))
+"""Columns that are left out, in this order, where a terminal is too narrow; `status ACCOUNT` has them."""
 
 
 @click.command(short_help="show accounts")
@@ -50,15 +54,22 @@ def command(account: str | None, as_json: bool, check: bool) -> int:
             _print_one(one, standing, store, now)
     elif accounts:
         _print_table(accounts, now)
-        sealed = ", sealed" if all(one.sealed for one, _ in accounts) else ""
-        click.echo(f"\nsecrets are in {printable(store.described)}{sealed}")
+        keys = {one.sealed_with for one, _ in accounts}
+        click.echo(f"\nsecrets are in {printable(store.described)}{_sealed(keys)}")
     elif not worst:
-        voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
+        _nothing(store)
     _warn(accounts, store, now)
-    if store.seals and (plain := [one.name for one, _ in accounts if not one.sealed]):
+    if store.seals and (plain := [one.name for one, _ in accounts if one.sealed_with is None]):
         shown = ", ".join(plain[:5]) + (f" and {len(plain) - 5} more" if len(plain) > 5 else "")
         voice.warning(f"not sealed yet: {shown}", "a key is given; encrypt them: loopback-auth store seal")
     return worst
+
+
+def _sealed(keys: set[str | None]) -> str:
+    """Return in words what the accounts are sealed with; nothing where one of them is not."""
+    if None in keys:
+        return ""
+    return f", sealed with key{'s' * (len(keys) > 1)} {' and '.join(sorted(filter(None, keys)))}"
 
 
 def _row(account: Account, standing: Standing, now: clock.Moment) -> tuple[str, ...]:
@@ -95,8 +106,25 @@ def _print_table(accounts: list[tuple[Account, Standing]], now: clock.Moment) ->
     rows = [HEADINGS, *(_row(account, standing, now) for account, standing in accounts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     width = shutil.get_terminal_size((1000, 24)).columns
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    shown = list(range(len(HEADINGS)))
+    for column in DISPENSABLE:
+        if sum(widths[one] + 2 for one in shown) - 2 > width:
+            shown.remove(column)
+    lines = ["  ".join(row[one].ljust(widths[one]) for one in shown).rstrip() for row in rows]
     click.echo("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines))
+
+
+def _nothing(store: Accounts) -> None:
+    """Say that there are no accounts, and where they might be: a store that was just chosen is empty."""
+    usual, elsewhere = stores.open_at("file:"), 0
+    with suppress(StoreError):
+        elsewhere = len(usual.names()) if usual.address != store.address else 0
+    if not elsewhere:
+        voice.note("There are no accounts yet. Log in: loopback-auth login, or without keys: login --server sandbox")
+        return
+    some = "1 is" if elsewhere == 1 else f"{elsewhere} are"
+    voice.note(f"There are no accounts in {printable(store.described)}; {some} in {printable(usual.address)}.")
+    voice.note("Move them here: loopback-auth store copy file:")
 
 
 def _print_one(account: Account, standing: Standing, store: Accounts, now: clock.Moment) -> None:
@@ -112,7 +140,7 @@ def _print_one(account: Account, standing: Standing, store: Accounts, now: clock
         "client secret": report.where_secret_is(account),
         "scope": printable(account.tokens.scope or "not known"),
         "generation": str(account.generation),
-        "store": printable(store.described) + (", sealed" if account.sealed else ""),
+        "store": printable(store.described) + _sealed({account.sealed_with}),
     }
     if (error := standing.last_error) is not None:
         lines["last error"] = f"{printable(error.message)} ({report.in_words(max(now.unix - error.at, 0))} ago)"

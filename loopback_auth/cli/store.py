@@ -8,16 +8,17 @@ from loopback_auth.cli.group import LazyGroup
 
 COMMANDS = {
     "init": "make the tables of a PostgreSQL store, or bring them up to date",
-    "copy": "move accounts from one store to another; nothing is spent",
-    "seal": "encrypt what is stored",
-    "unseal": "store it as it is again",
-    "rekey": "encrypt it with the first of the keys",
+    "copy": "move accounts from one store to another; nothing is spent (also: move)",
+    "seal": "encrypt the tokens that are stored",
+    "unseal": "store tokens in clear again",
+    "rekey": "encrypt them with a new key",
 }
 
 
 @click.command(
     cls=LazyGroup,
     table=COMMANDS,
+    aliases={"move": "copy"},
     prefix="store_",
     short_help="set up a store, seal it, or move accounts to another",
     no_args_is_help=False,
@@ -25,12 +26,17 @@ COMMANDS = {
 )
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Do something to a store as a whole. LOOPBACK_AUTH_STORE names it, or store in config.toml.
+    """Choose where accounts are kept, encrypt them there, or move them. Where that is, LOOPBACK_AUTH_STORE says, or
+    store in config.toml:
 
     \b
-    file:/folder          the usual one; without a folder, the usual place
-    keyring:              the system's keyring
-    postgresql://HOST/DB  one for many machines
+    file:/folder               a folder; file: alone is the usual one
+    keyring:                   the system's keyring
+    postgresql://USER@HOST/DB  a database, for many machines
+
+    \b
+    loopback-auth store copy file: keyring:     move all accounts to the keyring
+    LOOPBACK_AUTH_STORE=keyring: loopback-auth status
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

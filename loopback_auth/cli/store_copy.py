@@ -23,23 +23,17 @@ from loopback_auth.text import printable
 _ERASE = "\r\x1b[2K"
 
 
-def _names(_context: click.Context, _parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:
-    return [options.valid(name) for name in dict.fromkeys(names)]
-
-
 @click.command(short_help="move accounts from one store to another")
 @click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-@click.argument("accounts", metavar="[ACCOUNT]...", nargs=-1, callback=_names)
+@click.argument("words", metavar="[TO] [ACCOUNT]...", nargs=-1)
 @click.option("--force", is_flag=True, help="Replace what TO holds under the same name.")
 @click.option("--dry-run", is_flag=True, help="Show what would be moved, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print what became of each account as JSON on stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
-def command(
-    source: str, target: str, accounts: list[str], force: bool, dry_run: bool, as_json: bool, quiet: bool
-) -> int:
+def command(source: str, words: tuple[str, ...], force: bool, dry_run: bool, as_json: bool, quiet: bool) -> int:
     """Move accounts, all of them or those that are named, from one store to another.
 
+    Without TO it is the store in use: what LOOPBACK_AUTH_STORE names, or config.toml.
     Nothing is sent to any server. An account is in use in one store at a time, whatever happens meanwhile: after a
     crash or Ctrl-C the same command goes on.
 
@@ -47,16 +41,21 @@ def command(
     loopback-auth store copy file: keyring:
     loopback-auth store copy file: postgresql://host/db cafe-roma
     """
-    here, there = stores.open_at(source), stores.open_at(target)
-    if _are_one(source, here, target, there):
-        raise click.UsageError("both addresses are of the same store")
-    if any(folders.without_password(one) != one for one in (source, target)):
+    target, names = (words[0], words[1:]) if words and set(words[0]) & {":", "/"} else (None, words)
+    accounts = [options.valid(name) for name in dict.fromkeys(names)]
+    here, there = stores.open_at(source), stores.open_store() if target is None else stores.open_at(target)
+    if _are_one(source, here, target or folders.store_address(), there):
+        to_itself = "both addresses are of the same store"
+        raise click.UsageError(to_itself if target else "name the store to move to: the one in use is FROM")
+    if any(folders.without_password(one) != one for one in (source, target or "")):
         voice.warning(
             "the password in an address on the command line can be seen by other users, in the process list",
             "leave it out; PGPASSWORD or ~/.pgpass holds it",
         )
     rows = [Row(name) for name in accounts or here.names()]
-    if not rows and not quiet:
+    if rows:
+        there.names()  # one that cannot be used is said once, not for every account
+    elif not quiet:
         voice.note(f"There are no accounts in {printable(here.address)}.")
     _agree(rows, here, there, force=force, look=dry_run or setup.may_ask())
     if not dry_run:

@@ -18,8 +18,9 @@ def command(role: str | None, only_sql: bool, quiet: bool) -> None:
     It needs the rights of whoever owns the database. What everybody else needs, and no more, is printed as SQL.
 
     \b
-    LOOPBACK_AUTH_STORE=postgresql://owner@db.example/fleet loopback-auth store init --role fleet | psql …
-    loopback-auth store init --sql --role fleet
+    LOOPBACK_AUTH_STORE=postgresql://fleet_owner@db.example/fleet \\
+      loopback-auth store init --role fleet_app >rights.sql
+    psql -f rights.sql postgresql://fleet_owner@db.example/fleet
     """
     from loopback_auth.store.postgresql import schema
 

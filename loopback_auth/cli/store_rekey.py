@@ -9,7 +9,7 @@ from loopback_auth.cli import options, sealing, voice
 from loopback_auth.store.base import Record
 
 
-@click.command(short_help="encrypt it with the first of the keys")
+@click.command(short_help="encrypt tokens with a new key")
 @options.accounts
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
 def command(accounts: tuple[str, ...], quiet: bool) -> int:
@@ -23,6 +23,8 @@ def command(accounts: tuple[str, ...], quiet: bool) -> int:
     """
     opened = stores.open_store()
     store, keys = sealing.sealed_store(opened)
+    if not accounts:
+        store.check_keys()
 
     def write(name: str, record: Record) -> bool:
         if record.sealed_with != keys.ids[0]:

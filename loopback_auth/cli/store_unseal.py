@@ -11,7 +11,7 @@ from loopback_auth.store.base import Record
 from loopback_auth.text import printable
 
 
-@click.command(short_help="store it as it is again")
+@click.command(short_help="store tokens in clear again")
 @options.accounts
 @click.option("--yes", is_flag=True, help="Ask no questions.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
@@ -22,8 +22,13 @@ def command(accounts: tuple[str, ...], yes: bool, quiet: bool) -> int:
     """
     opened = stores.open_store()
     if opened.shared:
-        raise ConfigurationError("a shared store is always sealed", hint="copy the accounts: loopback-auth store copy")
+        raise ConfigurationError(
+            "a shared store is always sealed",
+            hint=f"move the accounts to a file store first: loopback-auth store copy {printable(opened.address)} file:",
+        )
     store, _ = sealing.sealed_store(opened)
+    if not accounts:
+        store.check_keys()
     if not yes:
         if not setup.may_ask():
             raise ConfigurationError("--yes is missing: the tokens would be stored in clear", hint="add --yes")

@@ -53,6 +53,11 @@ class Accounts:
         store = self.store.overview() if hasattr(self.store, "overview") else self.store
         return Accounts(store, self._cache, self._now)
 
+    def check_keys(self) -> None:
+        """Raise Unopenable where what is stored is sealed with other keys: what is to come should not be with ours."""
+        if isinstance(self.store, SealedStore):
+            self.store.check_keys()
+
     def names(self) -> list[str]:
         """Return the names of all accounts, sorted."""
         return self.store.names()
@@ -66,7 +71,7 @@ class Accounts:
             return None
         account = parse(record.content, name, f"account {name} in {self.address}")
         if record.sealed_with is not None:
-            account = replace(account, sealed=True)
+            account = replace(account, sealed_with=record.sealed_with)
         if record.age is not None:
             account = replace(account, received=clock.before(self._now(), record.age))
         return account

@@ -42,8 +42,8 @@ class Account:
     stored_as: str | None = None
     """What stands in the record in the place of `name` where that is another: it was copied, or is being moved
     (`transit.py`)."""
-    sealed: bool = False
-    """Whether the record that it was loaded from is sealed."""
+    sealed_with: str | None = None
+    """The id of the key that seals the record that it was loaded from; None: none does."""
 
     @property
     def expires_at(self) -> int | None:

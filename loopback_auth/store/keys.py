@@ -66,17 +66,18 @@ def decoded(line: bytes) -> bytes:
         return b""
 
 
-def not_given(where: str, key_id: str, keys: Keys | None, generation: int = 0) -> Unopenable:
+def not_given(where: str, name: str, key_id: str, keys: Keys | None, generation: int = 0) -> Unopenable:
     """Return the error of what was sealed with a key that is not among those given."""
+    lost = f"if that key is lost, log in again with a new one: loopback-auth login {name} --force"
     if keys is None:
         return Unopenable(
-            f"{where} is sealed, and no key was given",
-            hint="the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY",
+            f"{where} is sealed with key {key_id}, and no key was given",
+            hint=("the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY", lost),
             generation=generation,
         )
     return Unopenable(
         f"{where} is sealed with key {key_id}, which is not given",
-        hint=f"given: {', '.join(keys.ids)}; the key that it was sealed with must be among them",
+        hint=(f"given: {', '.join(keys.ids)}; the key that it was sealed with must be among them", lost),
         generation=generation,
     )
 

@@ -91,9 +91,14 @@ def parse(content: bytes, name: str, where: str) -> Account:
     from loopback_auth.store.base import Account
 
     if content.startswith(SEALED.encode("ascii")):
+        sealed = sealed_head(content)
+        with_key = f" with key {sealed[0]}" if sealed is not None else ""
         raise Unopenable(
-            f"{printable(where)} is sealed, and no key was given",
-            hint="the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY",
+            f"{printable(where)} is sealed{with_key}, and no key was given",
+            hint=(
+                "the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY",
+                f"if that key is lost, log in again with a new one: loopback-auth login {name} --force",
+            ),
             generation=generation_of(content),
         )
     first = head(content)

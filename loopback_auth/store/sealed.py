@@ -24,6 +24,8 @@ from loopback_auth.store.sealed_journal import SealedJournal
 from loopback_auth.text import printable
 
 _SEALED = SEALED.encode("ascii")
+_FIRST = 20
+"""Accounts that are looked at for what a store is sealed with."""
 
 
 class SealedStore:
@@ -89,7 +91,7 @@ class SealedStore:
         keys = self.keys
         assert keys is not None  # noqa: S101 (there is what fetches them)
         if key_id and key_id not in keys.ids:
-            raise not_given(where, key_id, keys, record.generation)
+            raise not_given(where, name, key_id, keys, record.generation)
         content = None
         if generation == record.generation:
             content = _opened(keys, key_id, record.content, name)
@@ -106,6 +108,30 @@ class SealedStore:
         if (keys := self.keys) is not None:
             record = replace(record, content=_sealed(keys, record, name), sealed_with=keys.ids[0])
         self.inner.write(name, record, replaces)
+
+    def check_keys(self) -> None:
+        """Raise Unopenable where records are sealed, and none of the first with a key that is given."""
+        if self._fetch is None:
+            return
+        others: set[str] = set()
+        store = self.overview()
+        for name in store.names()[:_FIRST]:
+            with suppress(StoreUnsafe, TokensGone):
+                record = store.inner.read(name)
+                head = sealed_head(record.content) if record is not None else None
+                if head is not None:
+                    others.add(head[0])
+        keys = self.keys
+        assert keys is not None  # noqa: S101 (there is what fetches them)
+        if others and others.isdisjoint(keys.ids):
+            raise Unopenable(
+                f"the accounts in {printable(self.address)} are sealed with key {' and '.join(sorted(others))}, "
+                f"and key {keys.ids[0]} was given",
+                hint=(
+                    "give the one that they are sealed with, the same on every machine",
+                    "or, if that is lost, begin again with this one: loopback-auth login NAME --force",
+                ),
+            )
 
     def remove(self, name: str) -> bool:
         """Forget the account and all that is about it, durably; return whether there was one."""

@@ -158,7 +158,7 @@ class SealedJournal:
         key_id, first = known[1].decode("ascii"), int(known[2], 16)
         keys = self._keys()
         if keys is None or key_id not in keys.ids:
-            raise not_given(f"the last answer for {self._where}", key_id, keys)
+            raise not_given(f"the last answer for {self._where}", self._name, key_id, keys)
         answers = _answers(self._inner.intent)
         pieces = []
         for number, line in enumerate(lines):

@@ -65,7 +65,7 @@ def tokens(path: Path) -> set[str]:
     environ = {"LOOPBACK_AUTH_HOME": str(path.parents[2]), "LOOPBACK_AUTH_STORE_KEY": STORE_KEY}
     account = stores.open_at("file:", environ).load(path.parent.name)
     assert account is not None
-    assert account.sealed
+    assert account.sealed_with is not None
     found = (account.tokens.access_token, account.tokens.refresh_token)
     return {one.reveal() for one in found if one is not None}
 

@@ -433,16 +433,16 @@ def check_sealed(content: bytes) -> bool:
     generation = store.generation("default")
     assert 0 <= generation < 1e12
     if found is not None:
-        assert found.sealed
+        assert found.sealed_with == _KEYS.ids[0]
         assert usable_now(str(accounts), "default") is None
         assert MARK.encode() not in content
         _can_be_shown(found, store)
-        _can_be_written(replace(found, sealed=False))
+        _can_be_written(replace(found, sealed_with=None))
     plain = Accounts(SealedStore(FileStore(str(accounts)), None, allow_plain=True))
     assert not good or not parsed(lambda: plain.load("default"), StoreError)[0]
     again = account(generation=generation + 1)
     store.save(again, replaces=generation)
-    assert store.load("default") == replace(again, sealed=True)
+    assert store.load("default") == replace(again, sealed_with=_KEYS.ids[0])
     return good
 
 

@@ -469,6 +469,18 @@ def test_a_server_that_stands_still(own_fleet: Fleet) -> None:
     assert own_fleet.far.presented(trial.refresh_token) == 0
 
 
+def test_a_server_that_says_too_soon_that_it_has_stored(fleet: Fleet) -> None:
+    """What it would lose in a power cut is not spent."""
+    trial = fleet.stored()
+    fleet.tables.sql(f"ALTER ROLE {fleet.tables.role} SET synchronous_commit = off")
+    outcome = fleet.token(fleet.one)
+    assert outcome.error == "StoreNotWritable"
+    assert "synchronous_commit is off" in outcome.message
+    assert fleet.far.presented(trial.refresh_token) == 0
+    fleet.tables.sql(f"ALTER ROLE {fleet.tables.role} SET synchronous_commit = local")
+    refreshed(fleet.far, fleet.token(fleet.one), fleet.one)
+
+
 @pytest.mark.parametrize("how", ["read-only", "standby", "dead"])
 def test_a_server_that_cannot_be_written_to(how: str, own_fleet: Fleet) -> None:
     """Refused before anything is spent; a token that is good is handed out, where it can be read."""

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopback_auth import adoption, clock
+from loopback_auth.beginning import begin
 from loopback_auth.clock import Moment
 from loopback_auth.errors import Overtaken, StoreError, Unopenable
 from loopback_auth.grant import Grant, intent_of, to_adopt
@@ -80,7 +81,7 @@ def test_an_account_is_kept(folder: Path) -> None:
     accounts.save(account("cafe-roma"))
     accounts.note("cafe-roma", Trouble(generation=1, digest="", message="m", at=1.0))
     for again in (accounts, Accounts(sealed(folder, KEY))):
-        assert again.load("cafe-roma") == account("cafe-roma", sealed=True)
+        assert again.load("cafe-roma") == account("cafe-roma", sealed_with=KEY_ID)
         assert again.generation("cafe-roma") == 1
         assert again.names() == ["cafe-roma"]
         assert again.trouble("cafe-roma") == accounts.trouble("cafe-roma") != None  # noqa: E711 (both)
@@ -116,7 +117,7 @@ def test_the_format_is_as_written_down(folder: Path) -> None:
     first = f"loopback-auth sealed 1 {KEY_ID} 43".encode()
     made = b"n" * 12 + AESGCM(KEY).encrypt(b"n" * 12, serialise(account(generation=43)), first + b"\0record\0default")
     tokens(folder).write_bytes(first + b"\n" + base64.b64encode(made) + b"\n")
-    assert Accounts(store).load("default") == account(generation=43, sealed=True)
+    assert Accounts(store).load("default") == account(generation=43, sealed_with=KEY_ID)
 
 
 def test_no_nonce_twice(folder: Path) -> None:
@@ -228,7 +229,7 @@ def test_a_generation_that_is_none(folder: Path, generation: str) -> None:
     assert accounts.generation("default") == 0
     refused(sealed(folder, KEY))
     assert adoption.save(account(), accounts).generation == 1
-    assert accounts.load("default") == account(sealed=True)
+    assert accounts.load("default") == account(sealed_with=KEY_ID)
 
 
 def test_a_key_that_is_not_given(folder: Path) -> None:
@@ -238,11 +239,43 @@ def test_a_key_that_is_not_given(folder: Path) -> None:
     store = sealed(folder, KEY)
     error = refused(store)
     assert str(error) == f"account default in file:{folder} is sealed with key {OTHER_ID}, which is not given"
-    assert error.hint == (f"given: {KEY_ID}; the key that it was sealed with must be among them",)
+    assert error.hint == (
+        f"given: {KEY_ID}; the key that it was sealed with must be among them",
+        "if that key is lost, log in again with a new one: loopback-auth login default --force",
+    )
     assert tokens(folder).read_bytes() == before
     assert Accounts(store).generation("default") == error.generation == 5
     assert adoption.save(account(), Accounts(store)).generation == 6
-    assert Accounts(store).load("default") == account(generation=6, sealed=True)
+    assert Accounts(store).load("default") == account(generation=6, sealed_with=KEY_ID)
+
+
+def test_a_login_with_the_key_of_another_store(folder: Path, tmp_path: Path) -> None:
+    """It is refused before a browser opens, unless it is forced: whoever has the store's key could not read it."""
+    for name in ("bistro", "cafe"):
+        Accounts(sealed(folder, OTHER)).save(account(name))
+    Accounts(unkeyed(folder)).save(account("in-clear"))
+    tokens(folder, "damaged").parent.mkdir(mode=0o700)
+    tokens(folder, "damaged").symlink_to("nowhere")
+    opened: list[str] = []
+
+    def log_in(*keys: bytes, force: bool = False) -> None:
+        registration = replace(REGISTRATION, redirect_uri="http://127.0.0.1:0/")
+        grant = Grant(account="new", registration=registration, client_secret=None, force=force)
+        with begin(grant, Accounts(sealed(folder, *keys)), lambda url: opened.append(url)):
+            pass
+
+    with pytest.raises(Unopenable) as caught:
+        log_in(KEY)
+    words = f"are sealed with key {OTHER_ID}, and key {KEY_ID} was given"
+    assert str(caught.value) == f"the accounts in file:{folder} {words}"
+    assert (opened, (folder / "new").exists()) == ([], False)
+    log_in(KEY, force=True)
+    log_in(KEY, OTHER)
+    log_in(OTHER)
+    assert len(opened) == 3
+    for name in ("bistro", "cafe"):
+        Accounts(unkeyed(folder)).remove(name)
+    log_in(KEY)
 
 
 def test_several_keys(folder: Path) -> None:
@@ -251,7 +284,7 @@ def test_several_keys(folder: Path) -> None:
         Accounts(sealed(folder, key)).save(account(key.hex()))
     both = Accounts(sealed(folder, OTHER, KEY))
     for key in (KEY, OTHER):
-        assert both.load(key.hex()) == account(key.hex(), sealed=True)
+        assert both.load(key.hex()) == account(key.hex(), sealed_with=Keys(key).ids[0])
     both.save(account(KEY.hex(), generation=2))
     assert tokens(folder, KEY.hex()).read_bytes().startswith(f"loopback-auth sealed 1 {OTHER_ID} 2\n".encode())
 
@@ -262,7 +295,7 @@ def test_what_is_not_sealed_yet(folder: Path) -> None:
     accounts = Accounts(sealed(folder, KEY))
     assert accounts.load("default") == account()
     accounts.save(account(generation=2))
-    assert accounts.load("default") == account(generation=2, sealed=True)
+    assert accounts.load("default") == account(generation=2, sealed_with=KEY_ID)
     assert b"s3kr1t" not in tokens(folder).read_bytes()
 
 
@@ -273,7 +306,7 @@ def test_what_is_not_sealed_where_all_is(folder: Path) -> None:
     assert str(refused(store)).endswith("is not sealed, as all is in this store: somebody else has put it there")
     assert Accounts(store).generation("default") == 3
     Accounts(store).save(account(generation=4))
-    assert Accounts(store).load("default") == account(generation=4, sealed=True)
+    assert Accounts(store).load("default") == account(generation=4, sealed_with=KEY_ID)
 
 
 def test_without_a_key(folder: Path) -> None:
@@ -284,7 +317,7 @@ def test_without_a_key(folder: Path) -> None:
     assert b"s3kr1t" in tokens(folder, "plain").read_bytes()
     Accounts(sealed(folder, KEY)).save(account(generation=3))
     error = refused(unkeyed(folder))
-    assert str(error) == f"account default in file:{folder} is sealed, and no key was given"
+    assert str(error) == f"account default in file:{folder} is sealed with key {KEY_ID}, and no key was given"
     assert plain.generation("default") == error.generation == 3
     with pytest.raises(Unopenable, match="is sealed, and the new tokens would not be"):
         plain.login_journal("default")
@@ -576,7 +609,7 @@ def test_an_answer_whose_key_is_missing(folder: Path) -> None:
         found(folder, OTHER)
     with unkeyed(folder).journal("default") as journal:
         assert journal.try_open()
-        with pytest.raises(Unopenable, match=r"the last answer for .* is sealed, and no key was given"):
+        with pytest.raises(Unopenable, match=r"the last answer for .* is sealed with key .*, and no key was given"):
             _ = journal.answer
     assert found(folder, OTHER, KEY) == ANSWER
 

@@ -139,6 +139,21 @@ def test_locale_without_unicode(machine: Machine, sandbox: SandboxProcess, local
     assert terminal.end() == 0, terminal.text
 
 
+def test_a_table_on_a_narrow_terminal(machine: Machine, sandbox: SandboxProcess) -> None:
+    """What can be spared is left out, whole columns of it; no line is cut off."""
+    assert machine.log_in("--server", "sandbox").status == 0
+    shown: dict[int, list[str]] = {}
+    for columns in (200, 100, 80):
+        terminal = machine.pty("status", columns=columns)
+        assert terminal.end() == 0
+        shown[columns] = terminal.text.splitlines()[:2]
+    assert shown[200][0].split()[-3:] == ["CLIENT", "SECRET", "GENERATION"]
+    for columns in (100, 80):
+        assert all(len(line) <= columns and "\N{HORIZONTAL ELLIPSIS}" not in line for line in shown[columns])
+        assert shown[columns][0].startswith("ACCOUNT  STATE  ACCESS TOKEN  REFRESH TOKEN")
+    assert len(shown[80][0].split()) < len(shown[100][0].split()) < len(shown[200][0].split())
+
+
 CLOSED = {
     "<&-": ("login --force --server sandbox --timeout 1s", "login --finish", "setup", "login --client-secret-stdin"),
     ">&-": ("refresh --force", "status"),

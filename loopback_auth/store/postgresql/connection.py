@@ -71,6 +71,7 @@ class Connection:
         _made.add(self)
         self.shown = printable(without_password(address))
         self._parameters = _parameters(address, self.shown, environ)
+        self._user = printable(str(self._parameters.get("user") or environ.get("PGUSER") or "NAME"))
 
     def __del__(self) -> None:
         if self._process == os.getpid():
@@ -133,12 +134,12 @@ class Connection:
             case errors.InsufficientPrivilege():
                 return StoreNotWritable(
                     f"the store {self.shown} refuses this user: {said}",
-                    hint="what the user needs, as SQL: loopback-auth store init --sql",
+                    hint="store init is for whoever owns the database: LOOPBACK_AUTH_STORE=postgresql://OWNER@HOST/DATABASE"
+                    if " for database " in said
+                    else f"what it needs, as SQL: loopback-auth store init --sql --role {self._user}",
                 )
             case _ if _NOT_LET_IN.search(said):
-                return StoreNotWritable(
-                    f"the store {self.shown} does not let us in: {said}", hint="look at its user, password and name"
-                )
+                return StoreNotWritable(f"the store {self.shown} does not let us in: {said}", hint=_how_to_get_in(said))
             case _ if _NOT_SHOWN_WHO.search(said):
                 return StoreNotWritable(
                     f"the store {self.shown} does not show that it is who it should be: {said}",
@@ -216,6 +217,14 @@ def _said(error: psycopg.Error) -> str:
     whole = error.diag.message_primary or str(error).strip()
     words = whole.rpartition("FATAL:")[2] if "FATAL:" in whole else whole.partition("\n")[0].rpartition(" failed: ")[2]
     return printable(words.strip().partition("\n")[0], 160)
+
+
+def _how_to_get_in(said: str) -> str:
+    if "no password supplied" in said:
+        return "its password goes into ~/.pgpass or PGPASSWORD"
+    if said.startswith("database ") and "does not exist" in said:
+        return "make it, as a superuser: createdb --owner OWNER NAME; or look at its name in the address"
+    return "look at its user, password and name"
 
 
 def _is_lost(error: psycopg.Error) -> bool:

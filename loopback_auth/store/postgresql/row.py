@@ -15,14 +15,14 @@ from loopback_auth.store.record import parse_intent, parse_trouble
 
 _LOOK = """
     SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-           version, id,
+           current_setting('synchronous_commit') = 'off', version, id,
            name, generation, content,
            extract(epoch FROM now() - CASE WHEN isfinite(received_at) THEN received_at END)::float8,
            state = 'in_flight' AND lease_until > now(), claim, claimed_by,
            intents::text, answer, trouble::text, revision
     FROM loopback_auth.schema LEFT JOIN loopback_auth.account ON name = ANY(%s)
 """
-_STORE, _NAME = 3, 4
+_STORE, _NAME = 4, 5
 _UUID = re.compile("[0-9a-f-]{36}")
 """The store's own name; it becomes a folder's."""
 
@@ -33,6 +33,8 @@ class Seen:
 
     standby: bool
     read_only: bool
+    hasty: bool
+    """It says that something is committed before that is on its disk."""
     version: int
     store: str
     """The name of the store itself, wherever it is: a UUID."""
@@ -53,6 +55,11 @@ class Seen:
                 f"the store {shown} can only be read: {why}",
                 hint="nothing was spent; name the primary server, or end its read-only mode",
             )
+        if self.hasty:
+            raise StoreNotWritable(
+                f"the store {shown} says that tokens are stored before they are on its disk: synchronous_commit is off",
+                hint="nothing was spent; its administrator can mend it: ALTER ROLE USER SET synchronous_commit = on",
+            )
         if self.version != VERSION:
             raise StoreNotWritable(
                 f"the tables of the store {shown} are of version {self.version}, this program's of {VERSION}",
@@ -72,11 +79,12 @@ def look(connection: Connection, names: Sequence[str]) -> dict[str, Seen]:
 
 
 def _seen(row: Row) -> Seen:
-    standby, read_only, version, store, _, *own = row
+    standby, read_only, hasty, version, store, _, *own = row
     generation, content, age, in_flight, claim, claimed_by, intents, answer, trouble, revision = own
     return Seen(
         standby,
         read_only,
+        hasty,
         version,
         store,
         Record(content.encode(errors="replace"), generation, None if age is None else max(age, 0.0)),

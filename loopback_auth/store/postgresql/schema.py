@@ -69,11 +69,10 @@ def rights(role: str | None = None) -> str:
     """Return the least rights that `token`, `login` and all other commands but `store init` take, as SQL."""
     name = "loopback_auth_user" if role is None else _identifier(role)
     return (
-        f"-- CREATE ROLE {name} LOGIN PASSWORD '…';\n"
+        f"-- If it is not there yet, as a superuser: CREATE ROLE {name} LOGIN PASSWORD '…';\n"
         f"GRANT USAGE ON SCHEMA loopback_auth TO {name};\n"
         f"GRANT SELECT ON loopback_auth.schema TO {name};\n"
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON loopback_auth.account TO {name};\n"
-        f"ALTER ROLE {name} SET synchronous_commit = on;\n"
     )
 
 
