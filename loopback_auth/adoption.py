@@ -12,6 +12,7 @@ from dataclasses import replace
 from loopback_auth import clock, machine
 from loopback_auth.endpoints import resource
 from loopback_auth.errors import (
+    ConfigurationError,
     LoopbackAuthError,
     Overtaken,
     ResourceError,
@@ -111,8 +112,17 @@ async def with_company(account: Account, tell: Callable[[Progress], None]) -> Ac
 
 
 def _is_over(intent: Intent, store: Accounts, name: str) -> bool:
-    """Whether a login was stored since this one began: this very one, or one that came after it."""
-    stored = _stored(store, name)
+    """Whether a login was stored since this one began: this very one, or one that came after it.
+
+    Raises StoreError where that cannot be known. A record that is damaged is none; one that is sealed with a key which
+    this machine was not given may be this very login, and its tokens spent since by another machine.
+    """
+    try:
+        stored = store.load(name)
+    except (ConfigurationError, StoreNotWritable, Unopenable):
+        raise
+    except LoopbackAuthError:  # a damaged record must not cost the new tokens
+        stored = None
     return stored is not None and stored.logged_in_at >= intent.armed.unix
 
 

@@ -95,6 +95,30 @@ def test_the_server_never_sees_a_token(far: Far, own_cluster: Cluster, tmp_path:
     assert not [secret for secret in seen if secret in dumped]
 
 
+def test_a_login_that_was_killed_and_a_key_that_its_machine_was_not_given(
+    far: Far, tables: Database, proxy: Proxy, tmp_path: Path
+) -> None:
+    """What the login left is not put over a record that nobody here can open: it may be that login, refreshed since."""
+    one, two = machines(tmp_path, tables.url(), 2)
+    proxy.on_query = lambda text: "swallow answer" if "ON CONFLICT DO NOTHING" in text else "pass"
+    through = one.at(tables.url(port=proxy.port, sslmode="disable"))
+    login = through.start(
+        "login", "--server", "sandbox", BROWSER=WALKER, LOOPBACK_AUTH_SANDBOX_PORT=str(far.sandbox.port)
+    )
+    with all_ended([login]):
+        assert proxy.withheld.wait(30)
+        login.kill()
+    new = {"LOOPBACK_AUTH_STORE_KEY": f"{'6f' * 32},{KEY}"}
+    for command in (["store", "rekey"], ["refresh", "--force"]):
+        assert two.run(*command, **new).status == 0
+    before = row(tables)
+    for command in (["token"], ["refresh", "--force"], ["store", "rekey"]):
+        said = one.run(*command)
+        assert (said.status, "which is not given" in said.errors[0]) == (8, True)
+        assert row(tables) == before
+    assert two.run("refresh", "--force", **new).status == 0
+
+
 def test_a_machine_keeps_the_access_token_alone(far: Far, tables: Database, tmp_path: Path) -> None:
     """After logins, refreshes and tokens no file of any machine holds a refresh token, sealed or not."""
     one, two = machines(tmp_path, tables.url(), 2)
