@@ -72,7 +72,7 @@ def _forget(store: Accounts, name: str, *, quiet: bool) -> None:
     if name not in store.names() and not to_adopt(store, name):
         raise _absent(name)
     was_there, account, not_revoked = signals.run(remove())
-    if not was_there:
+    if not was_there and account is None:  # a removal whose acknowledgement was lost finds nothing when it is repeated
         raise _absent(name)
     if account is not None:
         client_secret.forget(name, account.client_secret)

@@ -119,6 +119,17 @@ def test_a_login_that_was_killed_and_a_key_that_its_machine_was_not_given(
     assert two.run("refresh", "--force", **new).status == 0
 
 
+def test_a_logout_whose_acknowledgement_was_lost(far: Far, tables: Database, proxy: Proxy, tmp_path: Path) -> None:
+    """It has removed the account, and says so: it is not one that never was."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    stored(far, tmp_path, one)
+    proxy.on_query = lambda text: "cut after" if "DELETE" in text and not proxy.withheld.is_set() else "pass"
+    gone = one.at(tables.url(port=proxy.port, sslmode="disable")).run("logout")
+    assert proxy.withheld.is_set()
+    assert (gone.status, "was removed from" in gone.stderr) == (0, True)
+    assert tables.sql("SELECT count(*) FROM loopback_auth.account") == [(0,)]
+
+
 def test_a_machine_keeps_the_access_token_alone(far: Far, tables: Database, tmp_path: Path) -> None:
     """After logins, refreshes and tokens no file of any machine holds a refresh token, sealed or not."""
     one, two = machines(tmp_path, tables.url(), 2)
