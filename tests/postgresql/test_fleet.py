@@ -258,6 +258,21 @@ main()
     assert far.presented(trial.refresh_token) == 0
 
 
+def test_a_server_whose_clock_was_wrong(far: Far, tables: Database, tmp_path: Path) -> None:
+    """What was stored while it was a day ahead is not fresh for that day, but refreshed, once. A moment is nothing."""
+    (one,) = machines(tmp_path, tables.url(), 1)
+    trial = stored(far, tmp_path, one, age=10)
+    tables.sql("UPDATE loopback_auth.account SET received_at = now() + interval '3 s'")
+    assert one.run("refresh").status == 0
+    assert far.presented(trial.refresh_token) == 0
+    tables.sql("UPDATE loopback_auth.account SET received_at = now() + interval '1 day'")
+    assert one.run("status", "--json").json[0]["expires_in"] == 0
+    for _ in range(2):
+        assert one.run("refresh").status == 0
+    assert far.presented(trial.refresh_token) == 1
+    assert row(tables)["generation"] == 2
+
+
 def test_the_owner_brings_the_tables_up_to_date(database: Database) -> None:
     """From any version to the newest, all or nothing; twice is once; two at a time are one after the other."""
     owner = Connection(database.owner_url(sslmode="disable"))

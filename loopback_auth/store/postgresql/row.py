@@ -23,6 +23,9 @@ _LOOK = """
     FROM loopback_auth.schema LEFT JOIN loopback_auth.account ON name = ANY(%s)
 """
 _STORE, _NAME = 4, 5
+_BACK = 10.0
+"""Seconds that the server's clock may be put right by. Set back by more it has no age to tell: nobody knows how old an
+access token is, which so is none that will do."""
 _UUID = re.compile("[0-9a-f-]{36}")
 """The store's own name; it becomes a folder's."""
 
@@ -87,7 +90,7 @@ def _seen(row: Row) -> Seen:
         hasty,
         version,
         store,
-        Record(content.encode(errors="replace"), generation, None if age is None else max(age, 0.0)),
+        Record(content.encode(errors="replace"), generation, 0.0 if age is not None and -_BACK < age < 0 else age),
         claim if in_flight else None,
         claimed_by,
         _parse_intents(intents),
