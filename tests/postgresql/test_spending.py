@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from loopback_auth import clock
@@ -479,6 +480,19 @@ def test_a_server_that_says_too_soon_that_it_has_stored(fleet: Fleet) -> None:
     assert fleet.far.presented(trial.refresh_token) == 0
     fleet.tables.sql(f"ALTER ROLE {fleet.tables.role} SET synchronous_commit = local")
     refreshed(fleet.far, fleet.token(fleet.one), fleet.one)
+
+
+def test_a_row_that_somebody_else_holds(fleet: Fleet) -> None:
+    """It is given some seconds; then nothing was sent, and the message says that no answer came."""
+    trial = fleet.stored()
+    with psycopg.connect(fleet.tables.cluster.superuser_url(dbname=fleet.tables.name)) as session:
+        session.execute("SELECT FROM loopback_auth.account FOR UPDATE")
+        short = {"loopback_auth.store.postgresql.connection.STATEMENT_TIMEOUT": 1.0}
+        outcome = fleet.token(fleet.one, set=short)
+    assert (outcome.error, "cannot be reached: no answer within 1 s" in outcome.message) == ("StoreNotWritable", True)
+    assert fleet.far.presented(trial.refresh_token) == 0
+    assert fleet.token(fleet.two).error is None
+    assert fleet.far.presented(trial.refresh_token) == 1
 
 
 @pytest.mark.parametrize("how", ["read-only", "standby", "dead"])

@@ -197,12 +197,19 @@ class _Failed(Exception):
 
 @contextmanager
 def within(connection: psycopg.Connection[Row], seconds: float) -> Iterator[None]:
-    """Cut the connection after so many seconds: a server that stands still does not answer, and does not hang up."""
+    """Cut the connection after so many seconds: a server that stands still does not answer, and does not hang up.
+
+    Raises OperationalError, which then says that: libpq has only seen a connection that was closed.
+    """
     timer = threading.Timer(seconds, _cut, (connection,))
     timer.daemon = True
     timer.start()
     try:
         yield
+    except psycopg.OperationalError as error:
+        if timer.finished.is_set():
+            raise psycopg.OperationalError(f"no answer within {seconds:.0f} s") from error
+        raise
     finally:
         timer.cancel()
 
