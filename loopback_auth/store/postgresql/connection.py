@@ -31,7 +31,8 @@ STATEMENT_TIMEOUT = 8.0
 """Seconds a statement may take, its answer included: then the connection is cut."""
 _PAUSE = 0.2
 """Seconds between two tries to reach the server, while there is patience."""
-_LOST = (errors.AdminShutdown, errors.CrashShutdown, errors.CannotConnectNow, errors.IdleSessionTimeout)
+_LOST = ("08", "57P")
+"""What SQLSTATE begins with where the server has hung up, or a pooler says that it did."""
 _STOPPED = (errors.SerializationFailure, errors.DeadlockDetected)
 """Another transaction came in between: run again, it finds what that one has left."""
 _STOPPED_PATIENCE = 2.0
@@ -236,7 +237,8 @@ def _how_to_get_in(said: str) -> str:
 
 def _is_lost(error: psycopg.Error) -> bool:
     """Whether the connection failed, and not the statement."""
-    return isinstance(error, _LOST) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+    state = error.sqlstate
+    return isinstance(error, psycopg.OperationalError) and (state is None or state.startswith(_LOST))
 
 
 def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[str, Any]:
