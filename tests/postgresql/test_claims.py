@@ -246,6 +246,18 @@ def test_a_claim_that_came_and_went(tables: Database, tmp_path: Path) -> None:
             late.prove()
 
 
+@pytest.mark.parametrize("generation", [1, 2])
+def test_a_claim_on_what_was_written_meanwhile(generation: int, tables: Database, tmp_path: Path) -> None:
+    """Who has proven before another machine wrote, the next tokens or the same ones, may not send what it has read."""
+    with store_on(tables, tmp_path / "one").journal(NAME) as late:
+        assert late.try_open()
+        late.prove()
+        store_on(tables, tmp_path / "two").write(NAME, record(generation), 1)
+        with pytest.raises(Overtaken):
+            late.arm(INTENT)
+    assert columns(tables, "generation", "state") == (generation, "idle")
+
+
 def test_a_claim_that_ended_without_an_intent(tables: Database, tmp_path: Path) -> None:
     """What was withdrawn is let go under its own name, and of what another machine did since nothing is changed."""
     with store_on(tables, tmp_path / "one").journal(NAME) as journal:

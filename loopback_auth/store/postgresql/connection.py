@@ -123,7 +123,7 @@ class Connection:
                     f"the store {self.shown} can only be read: {said}",
                     hint="nothing was spent; name the primary server, or end its read-only mode",
                 )
-            case errors.UndefinedTable() | errors.InvalidSchemaName() | errors.UndefinedColumn():
+            case errors.UndefinedTable() | errors.UndefinedColumn():
                 return StoreNotWritable(
                     f"the store {self.shown} has no tables of this version", hint="make them: loopback-auth store init"
                 )
@@ -165,9 +165,9 @@ class Connection:
         with self._guard:
             if self._process != os.getpid():  # a child does not speak on its parent's connection, nor closes it
                 self._open, self._process = None, os.getpid()
-            is_new = self._open is None or self._open.closed
+            is_new = self._open is None
             try:
-                if self._open is None or self._open.closed:
+                if self._open is None:
                     self._open = self.another()
                 with within(self._open, STATEMENT_TIMEOUT):
                     yield self._open, is_new
@@ -244,7 +244,7 @@ def _is_lost(error: psycopg.Error) -> bool:
 def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return what libpq is told, TLS with verified certificates among it where the server is not this machine."""
     try:
-        named = {key: value for key, value in conninfo.conninfo_to_dict(address).items() if value is not None}
+        named = conninfo.conninfo_to_dict(address)
         if not all(one.isdigit() for one in str(named.get("port", "")).split(",") if one):
             raise psycopg.ProgrammingError("the port is no number")
         if any("@" in one[1:] for one in str(named.get("host", "")).split(",")):
@@ -274,7 +274,7 @@ def _parameters(address: str, shown: str, environ: Mapping[str, str]) -> dict[st
                 hint="leave sslmode out: the server is verified then; sslrootcert=FILE names its authority",
             )
         own = os.path.expanduser("~/.postgresql/root.crt")
-        has_roots = "sslrootcert" in named or "PGSSLROOTCERT" in environ or os.path.exists(own)
+        has_roots = "PGSSLROOTCERT" in environ or os.path.exists(own)
         if chosen == "verify-full" and not has_roots and pq.version() >= _SYSTEM_ROOTS:
             usual["sslrootcert"] = "system"
     return {**usual, **named, "client_encoding": "utf8"}  # else a server in SQL_ASCII, or PGCLIENTENCODING, gives bytes

@@ -118,10 +118,10 @@ class PostgreSQLJournal:
 
     def tidy(self) -> None:
         """Remove what this machine has left of an earlier generation."""
-        left = self._left.intent
-        if left is None or self._seen is None or self._seen.record is None:
+        left, record = self._left.intent, self._looked().record
+        if left is None:
             self._left.tidy()
-        elif left.generation < self._seen.record.generation:
+        elif record is not None and left.generation < record.generation:
             self._left.clear()
 
     @property
@@ -172,7 +172,7 @@ class PostgreSQLJournal:
             self._own = former
             raise self._overtaken()
         self._seen = replace(seen, revision=rows[0][0])
-        self._intents, self._answer = (*self._intents, intent), b""
+        self._intents = (*self._intents, intent)
 
     @property
     def claimed(self) -> int | None:

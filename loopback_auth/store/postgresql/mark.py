@@ -33,7 +33,6 @@ class Mark:
                     os.close(descriptor)
                     return
                 self._descriptor = descriptor
-            os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, claim.encode("ascii"), 0)
 
     def is_left(self, claim: str) -> bool:

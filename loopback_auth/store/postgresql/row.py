@@ -90,12 +90,12 @@ def _seen(row: Row) -> Seen:
         hasty,
         version,
         store,
-        Record(content.encode(errors="replace"), generation, 0.0 if age is not None and -_BACK < age < 0 else age),
+        Record(content.encode(), generation, 0.0 if age is not None and -_BACK < age < 0 else age),
         claim if in_flight else None,
         claimed_by,
         _parse_intents(intents),
         answer or b"",
-        None if trouble is None else parse_trouble(trouble.encode(errors="replace")),
+        None if trouble is None else parse_trouble(trouble.encode()),
         revision,
     )
 
