@@ -14,9 +14,11 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import click
 import pytest
 
 from loopback_auth import clock, config, config_file
+from loopback_auth.cli.commands import group
 from loopback_auth.cli.report import describe
 from loopback_auth.oauth.registration import ClientRegistration
 from loopback_auth.oauth.servers import presets
@@ -135,6 +137,22 @@ def test_help_in_the_readme_is_the_real_one() -> None:
         command = [sys.executable, "-m", "loopback_auth", *arguments.split()]
         printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         assert printed == shown
+
+
+def helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    """The help of a command, and of every command below it, as an 80-column terminal shows it."""
+    yield context.command_path, command.get_help(context)
+    for name in command.list_commands(context) if isinstance(command, click.Group) else []:
+        below = command.get_command(context, name)
+        assert below is not None
+        yield from helps(below, click.Context(below, context, name, terminal_width=80))
+
+
+def test_help_fits_eighty_columns() -> None:
+    """No line of any help is wider than the terminal that most people have; examples are not broken by click."""
+    shown = list(helps(group, click.Context(group, info_name="loopback-auth", terminal_width=80)))
+    assert len(shown) > 15
+    assert [(path, line) for path, text in shown for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_the_configuration_in_the_readme_is_valid(tmp_path: Path) -> None:

@@ -69,10 +69,10 @@ def command(account: str, **flags: Any) -> None:
     """Log in to an authorization server in the browser, and store the tokens.
 
     \b
-    loopback-auth login --server sandbox              no keys needed
-    loopback-auth login --client-id ID                Lightspeed L-Series, staging
-    loopback-auth login cafe-roma --client acme       a second account, a client of config.toml
-    loopback-auth login --start                       prints what to open anywhere; then: login --finish
+    loopback-auth login --server sandbox         no keys needed
+    loopback-auth login --client-id ID           Lightspeed L-Series, staging
+    loopback-auth login cafe-roma --client acme  another account; see config.toml
+    loopback-auth login --start                  prints the URL; then --finish
     """
     if flags["print_token"] and flags["as_json"]:
         raise click.UsageError("--print-token and --json exclude each other")

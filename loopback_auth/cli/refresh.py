@@ -21,8 +21,8 @@ def command(account: str, force: bool, resend: bool, moved: bool, as_json: bool,
     """Refresh an account's tokens if the access token is about to expire, or anyway with --force.
 
     \b
-    loopback-auth refresh cafe-roma --force     before the server forgets an idle token
-    loopback-auth refresh cafe-roma --resend    after "outcome unknown": try once more
+    loopback-auth refresh cafe-roma --force   before an idle token is forgotten
+    loopback-auth refresh cafe-roma --resend  after "outcome unknown": once more
     """
     if force and resend:
         raise click.UsageError("--force and --resend exclude each other")

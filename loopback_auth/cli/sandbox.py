@@ -87,7 +87,7 @@ def command(**flags: Any) -> None:
     It is as strict as the real server may be, and says in plain words what was wrong with a request.
 
     \b
-    loopback-auth sandbox                             then: loopback-auth login --server sandbox
+    loopback-auth sandbox                             then: login --server sandbox
     loopback-auth sandbox --access-token-lifetime 5s  what a refresh looks like
     loopback-auth sandbox --fault drop --fault-grant refresh_token --fault-count 1
     """

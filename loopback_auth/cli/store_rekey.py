@@ -16,7 +16,8 @@ def command(accounts: tuple[str, ...], quiet: bool) -> int:
     """Encrypt the tokens of all accounts, or of those named, with the first of the keys that are given.
 
     \b
-    export LOOPBACK_AUTH_STORE_KEY=$(openssl rand -hex 32),$LOOPBACK_AUTH_STORE_KEY
+    NEW=$(openssl rand -hex 32)
+    export LOOPBACK_AUTH_STORE_KEY=$NEW,$LOOPBACK_AUTH_STORE_KEY
     loopback-auth store rekey          says which key may go now
 
     Give the new key to every program that uses the store first: one that knows the old key alone seals with that.

@@ -16,8 +16,8 @@ def command(accounts: tuple[str, ...], quiet: bool) -> int:
     """Encrypt the tokens of all accounts, or of those named, with the first key.
 
     \b
-    export LOOPBACK_AUTH_STORE_KEY=$(openssl rand -hex 32)     keep it: without it the tokens are gone
-    loopback-auth store seal
+    export LOOPBACK_AUTH_STORE_KEY=$(openssl rand -hex 32)
+    loopback-auth store seal      keep the key: without it the tokens are gone
 
     What is stored from then on is sealed by itself. A disk may keep old blocks of what was in clear.
     """
