@@ -15,6 +15,7 @@ from loopback_auth.redirect.browser import SECRET_VARIABLES
 from loopback_auth.system_keyring import Keyring
 from loopback_auth.text import printable
 
+KEYRING_SERVICE = "loopback-auth"
 COMMAND_TIMEOUT = 60.0
 """Seconds a secret's command has: it may ask a person for a passphrase."""
 
@@ -31,6 +32,7 @@ def hidden_variables(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]
 def from_command(what: str, words: list[str], environ: Mapping[str, str]) -> str:
     """Return what the command prints: no shell, no stdin, none of our secrets. Raises ConfigurationError."""
     hidden = hidden_variables(environ)
+    hint = f"run it yourself to see why: it must print the {what} alone, read nothing from stdin, and end with 0"
     try:
         done = subprocess.run(  # noqa: S603 (the user's own command, from their own config, as a list)
             words,
@@ -42,10 +44,10 @@ def from_command(what: str, words: list[str], environ: Mapping[str, str]) -> str
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ConfigurationError(
-            f"the {what} command {printable(words[0])} did not work: {_why_not_run(error)}"
+            f"the {what} command {printable(words[0])} did not work: {_why_not_run(error)}", hint=hint
         ) from None
     if done.returncode != 0:
-        raise ConfigurationError(f"the {what} command {printable(words[0])} ended with {done.returncode}")
+        raise ConfigurationError(f"the {what} command {printable(words[0])} ended with {done.returncode}", hint=hint)
     return done.stdout.decode(errors="surrogateescape")
 
 
@@ -60,7 +62,7 @@ def from_keyring(what: str, name: str) -> str:
 
     Raises ConfigurationError.
     """
-    keyring = Keyring("loopback-auth", instead=f"or have the {what} elsewhere: in a file, a variable, from a command")
+    keyring = Keyring(KEYRING_SERVICE, instead=f"or have the {what} elsewhere: in a file, a variable, from a command")
     try:
         return keyring.get(name) or ""
     except StoreError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
@@ -51,7 +52,12 @@ def fetch(reference: SecretReference, environ: Mapping[str, str] = os.environ) -
             words = [str(word) for word in reference["command"]]
             return parse(secret_source.from_command("store_key", words, environ), f"the command {printable(words[0])}")
         case _:
-            return parse(secret_source.from_keyring("store_key", str(reference["keyring"])), "the keyring")
+            user = str(reference["keyring"])
+            held = secret_source.from_keyring("store_key", user)
+            if not held.strip():
+                put = f'put it there: keyring set {secret_source.KEYRING_SERVICE} "{user}"'
+                raise ConfigurationError("there is no store key in the keyring", hint=(MAKE_ONE, put))
+            return parse(held, "the keyring")
 
 
 def parse(text: str, where: str) -> Keys:
@@ -76,7 +82,13 @@ def _from_file(path: str) -> str:
         return files.read(path).decode("ascii", errors="replace")
     except (FileNotFoundError, ValueError) as error:
         reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not a path"
-        raise ConfigurationError(f"the store_key file {printable(path)} cannot be read: {reason}") from None
+        raise ConfigurationError(
+            f"the store_key file {printable(path)} cannot be read: {reason}",
+            hint=(
+                "put it back: another key opens nothing that is sealed already",
+                f"if there never was one, make it: (umask 077; openssl rand -hex 32 >{shlex.quote(printable(path))})",
+            ),
+        ) from None
     except StoreUnsafe as error:
         raise ConfigurationError(f"the store_key file: {error}", hint=error.hint) from None
 

@@ -169,6 +169,38 @@ def test_a_place_that_holds_none(home: Path, environ: dict[str, str], line: str,
     assert message.format(home=home) in str(refused(environ))
 
 
+def test_a_missing_file_says_how_to_make_it(home: Path, environ: dict[str, str]) -> None:
+    """The line to type makes a file that is then taken, at a path with a space, too; and what a new key cannot do."""
+    (home / "my keys").mkdir(0o700)
+    configured(home, 'store_key = { file = "my keys/store" }')
+    back, make = refused(environ).hint
+    assert back == "put it back: another key opens nothing that is sealed already"
+    assert make == f"if there never was one, make it: (umask 077; openssl rand -hex 32 >'{home}/my keys/store')"
+    subprocess.run(make.partition(": ")[2], shell=True, check=True)
+    assert len(ids(environ)) == 1
+
+
+@pytest.mark.parametrize("held", ["", " \n"])
+def test_an_empty_keyring_says_how_to_fill_it(
+    home: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, held: str
+) -> None:
+    """The line to type names the service and the user name that are asked for."""
+    monkeypatch.setattr(secret_source, "from_keyring", lambda *_: held)
+    configured(home, "store_key = { keyring = true }")
+    error = refused(environ)
+    assert str(error) == "there is no store key in the keyring"
+    assert error.hint == ("make one: openssl rand -hex 32", 'put it there: keyring set loopback-auth "store key"')
+
+
+@pytest.mark.parametrize("words", ['"false"', '"/no/such/command", "s3kr1t"', '"sh", "-c", "exit 3 # s3kr1t"'])
+def test_a_failing_command_is_to_be_run_by_hand(home: Path, environ: dict[str, str], words: str) -> None:
+    """The hint says what is expected of it, and repeats no word of it: one may be a secret."""
+    configured(home, f"store_key = {{ command = [{words}] }}")
+    assert refused(environ).hint == (
+        "run it yourself to see why: it must print the store_key alone, read nothing from stdin, and end with 0",
+    )
+
+
 @pytest.mark.parametrize(("plant", "message", "hint"), PLANTED)
 def test_a_key_file_that_others_can_read(
     home: Path, environ: dict[str, str], plant: Callable[[Path], None], message: str, hint: str
