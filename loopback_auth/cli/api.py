@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from loopback_auth.cli import embedded, options, signals
 from loopback_auth.cli.token import waiting, warn
 from loopback_auth.endpoints.resource import ResourceAnswer, get, resource_url
 from loopback_auth.errors import LoginRequired, LoopbackAuthError, ResourceError, ServerUnavailable
+from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.text import printable
 
 JSON_LIMIT = 4 * 1024 * 1024
@@ -34,7 +36,7 @@ def command(path: str, account: str) -> None:
     """
     store = stores.open_store()
 
-    async def work() -> ResourceAnswer:
+    async def work() -> tuple[ResourceAnswer, str, AuthorizationServer]:
         stored = store.load(account)
         if stored is None:
             raise LoginRequired(f"there is no account called {account}", hint=f"log in: loopback-auth login {account}")
@@ -45,17 +47,21 @@ def command(path: str, account: str) -> None:
             answer = await get(stored.registration, url, token)
             if answer.status == 401:
                 answer = await get(stored.registration, url, await source.token(rejected=token))
-            return answer
+            return answer, url, stored.registration.server
 
-    _print(signals.run(work()), path, account)
+    _print(*signals.run(work()), account)
 
 
-def _print(answer: ResourceAnswer, path: str, account: str) -> None:
+def _print(answer: ResourceAnswer, url: str, server: AuthorizationServer, account: str) -> None:
     if not 200 <= answer.status < 300:
-        raise _refusal(answer, path, account)
+        raise _refusal(answer, url, server, account)
     output = sys.stdout.buffer
     output.writelines(_for_people(answer.body) if sys.stdout.isatty() else [answer.body])
     output.flush()
+
+
+def _joined(base: str | None, path: str) -> str:
+    return f"{(base or '').rstrip('/')}/{path.lstrip('/')}"
 
 
 def _for_people(body: bytes) -> Iterator[bytes]:
@@ -88,12 +94,12 @@ def _harmless(line: bytes) -> bytes:
     return printable(line.decode(errors="backslashreplace"), 4 * len(line)).encode("ascii")
 
 
-def _refusal(answer: ResourceAnswer, path: str, account: str) -> LoopbackAuthError:
+def _refusal(answer: ResourceAnswer, url: str, server: AuthorizationServer, account: str) -> LoopbackAuthError:
     """Return the error of an answer that is no 2xx: what is said of it, and which exit status it is."""
     page = "html" in answer.content_type
     start = answer.body[:_PIECE].decode(errors="backslashreplace")
     said = "an HTML page" if page else printable(" ".join(start.split()))
-    message = f"{printable(path)} answered HTTP {answer.status}" + (f": {said}" if said else "")
+    message = f"{printable(url)} answered HTTP {answer.status}" + (f": {said}" if said else "")
     if answer.status == 401:
         hint = f"the access token is refused, a new one too; log in again: loopback-auth login {account} --force"
         return LoginRequired(message, status=401, hint=hint)
@@ -102,4 +108,8 @@ def _refusal(answer: ResourceAnswer, path: str, account: str) -> LoopbackAuthErr
         return ServerUnavailable(message, status=answer.status, hint=f"try again later{after}")
     if 300 <= answer.status < 400:
         return ResourceError(message, status=answer.status, hint="redirects are not followed with an access token")
+    if answer.status == 404 and server.company_path and url != _joined(server.api_base, server.company_path):
+        example = f"loopback-auth api {shlex.quote(printable(server.company_path))}"
+        named = "" if account == options.default_account() else f" --account {account}"
+        return ResourceError(message, status=404, hint=f"a path that is there: {example}{named}")
     return ResourceError(message, status=answer.status)

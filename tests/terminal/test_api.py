@@ -169,7 +169,7 @@ def test_exit_by_class(machine: Machine, api: Api) -> None:
         assert (ended.status, ended.stdout) == (expected, ""), (status, ended.stderr)
         if expected:
             (error,) = ended.errors
-            assert error.startswith(f"rest/core/company answered HTTP {status}: ")
+            assert error.startswith(f"{api.base}rest/core/company answered HTTP {status}: ")
             assert all(" " <= letter <= "~" or letter == "\n" for letter in ended.stderr)
         if expected == 9:
             assert ended.hints == ["try again later (Retry-After: 7)"]
