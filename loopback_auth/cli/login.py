@@ -102,8 +102,9 @@ def command(account: str, **flags: Any) -> None:
     if to_keep is not None:
         secrets.check_place()
     if flags["step"] == "start":
-        from loopback_auth.cli import two_steps
+        from loopback_auth.cli import embedded, two_steps
 
+        signals.run(embedded.check_running(registration.server))
         if to_keep is not None:
             secrets.keep(account, to_keep)
         two_steps.start(account, registration, reference, store, flags)
@@ -255,18 +256,21 @@ def _result(account: Account, store: Accounts, flags: dict[str, Any]) -> None:
             kind = printable(account.tokens.token_type, 40)
             voice.warning(f"the server gave a token of type {kind}, which this program cannot hand out as Bearer")
         elif not flags["print_token"]:
-            voice.note(f'Next: curl -H "Authorization: Bearer $({_token_command(account)})" {_example_url(account)}')
+            voice.note(f"Next: {_example(account)}")
     _print_json(account, store, flags)
 
 
-def _token_command(account: Account) -> str:
-    return "loopback-auth token" + ("" if account.name == "default" else f" {account.name}")
+def _example(account: Account) -> str:
+    """Return a command that uses the access token; curl brings no sandbox along, `api` does."""
+    from loopback_auth.cli import embedded
 
-
-def _example_url(account: Account) -> str:
     server = account.registration.server
     known = server.api_base and server.company_path
-    return printable(f"{server.api_base}{server.company_path}") if known else "URL"
+    name = "" if account.name == "default" else f" {account.name}"
+    if known and embedded.is_gone(server):
+        return f"loopback-auth api {printable(server.company_path)}" + (name and f" --account{name}")
+    url = printable(f"{server.api_base}{server.company_path}") if known else "URL"
+    return f'curl -H "Authorization: Bearer $(loopback-auth token{name})" {url}'
 
 
 def _print_token(account: Account, flags: dict[str, Any]) -> None:

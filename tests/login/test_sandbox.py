@@ -132,6 +132,22 @@ async def test_tls_version(program: Program, sandbox: Sandbox) -> None:
         assert (await ask(url, tls=tls)).status == 303
 
 
+async def test_next_without_a_sandbox(program: Program) -> None:
+    """The sandbox inside a login ends with it: what is to be typed next brings one along, and works."""
+    for account in ((), ("cafe-roma",)):
+        ended = await log_in_at_sandbox(program, *account)
+        (words,) = re.findall(r"^Next: loopback-auth (.*)$", ended.stderr, re.MULTILINE)
+        following = await program.run(*words.split())
+        assert (following.status, following.json[0]["name"]) == (0, "Cafe Roma"), following
+
+
+async def test_next_where_the_sandbox_stays(program: Program, sandbox: Sandbox) -> None:
+    """Where the sandbox runs by itself curl reaches it, too, and it is asked nothing for that line."""
+    ended = await log_in_at_sandbox(program)
+    url = f"http://127.0.0.1:{program.sandbox_port}/resto/rest/core/company"
+    assert f'\nNext: curl -H "Authorization: Bearer $(loopback-auth token)" {url}\n' in ended.stderr
+
+
 async def test_print_token(program: Program) -> None:
     """`--print-token` prints the access token alone, and so does `token` afterwards, with no other word anywhere."""
     ended = await log_in_at_sandbox(program, "--print-token")
