@@ -9,10 +9,11 @@ import sys
 import textwrap
 import time
 from collections.abc import AsyncIterator, Iterator
+from urllib.parse import urlsplit
 
 from loopback_auth.cli import voice
 from loopback_auth.oauth.authorization import Evidence
-from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration
+from loopback_auth.oauth.registration import AuthorizationServer, ClientRegistration, is_loopback
 from loopback_auth.progress import (
     Answered,
     BrowserFailed,
@@ -139,7 +140,11 @@ class LoginWords:
             voice.note("Open this address in a browser on this computer:")
         voice.note(f"  {voice.bold(opened.start_url)}")
         if self._can_paste:
-            voice.note("Or open this one in any browser anywhere, and when it ends on a page that cannot be reached,")
+            if is_loopback(urlsplit(self._registration.server.authorization_endpoint).hostname):
+                where = "in a browser on this computer"
+            else:
+                where = "in any browser anywhere"
+            voice.note(f"Or open this one {where}, and when it ends on a page that cannot be reached,")
             voice.note("copy the address of that page, paste it here (it is not shown) and press Enter:")
             voice.note(f"  {voice.bold(opened.authorization_url.reveal())}")
 
@@ -191,7 +196,10 @@ class LoginWords:
             return
         left = max(int(self._deadline - time.monotonic()), 0)
         here = ", or its address pasted here" if self._can_paste else ""
-        line = f"{left // 60}:{left % 60:02d} left for the redirect to {self._waiting_for}{here}   (Ctrl-C stops)"
+        # where it does not fit the address goes first, which the browser shows anyhow, and how to stop never
+        words = (f" for the redirect to {self._waiting_for}{here}", f" for the redirect{here}", " for the redirect", "")
+        lines = [f"{left // 60}:{left % 60:02d} left{one}   (Ctrl-C stops)" for one in words]
+        line = next((line for line in lines if len(line) <= _columns()), lines[-1])
         sys.stderr.write(_ERASE + voice.faint(_fitting(line)))
         sys.stderr.flush()
 

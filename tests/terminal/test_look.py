@@ -83,12 +83,28 @@ def test_live_line_on_interruption(machine: Machine, sandbox: SandboxProcess) ->
     assert "nothing was spent, nothing was stored" in terminal.text
 
 
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        (80, r"^0:1\d left for the redirect, or its address pasted here   \(Ctrl-C stops\)$"),
+        (60, r"^0:1\d left for the redirect   \(Ctrl-C stops\)$"),
+    ],
+)
+def test_how_to_stop_is_always_seen(machine: Machine, sandbox: SandboxProcess, columns: int, line: str) -> None:
+    """Where the whole countdown does not fit, the address that the browser shows anyhow goes first."""
+    tmux = machine.tmux(columns=columns)
+    tmux.type(" ".join(["loopback-auth", *LOGIN, "15s"]))
+    tmux.shows(line)
+    tmux.press("C-c")
+    assert tmux.status() == 130
+
+
 def test_narrow_window(machine: Machine, sandbox: SandboxProcess) -> None:
     """In 40 columns the addresses are whole, the countdown stays on one line, and steps break at words."""
     tmux = machine.tmux(columns=40, rows=60)
     tmux.type(" ".join(["loopback-auth", *LOGIN, "15s"]))
-    tmux.shows(r"^0:1\d left for the")
-    tmux.shows(r"^0:1[0-2] left for the")
+    tmux.shows(r"^0:1\d left   \(Ctrl-C stops\)$")
+    tmux.shows(r"^0:1[0-2] left")
     screen = tmux.screen()
     assert len(COUNTDOWN.findall(screen)) == 1
     steps = screen.partition("  1. ")[2].partition("0:1")[0]

@@ -106,6 +106,23 @@ def test_no_browser_flag(machine: Machine, sandbox: SandboxProcess) -> None:
     assert not (machine.folder / "walker.log").exists()
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_where_the_second_address_works(machine: Machine, sandbox: SandboxProcess, elsewhere: bool) -> None:
+    """A server at a loopback address is reached from this computer alone, and any other from anywhere: it is said."""
+    endpoints = (
+        "--authorization-endpoint",
+        "https://idp.example/authorize",
+        "--token-endpoint",
+        f"{sandbox.base}token",
+    )
+    at = (*endpoints, "--client-id", "x") if elsewhere else ("--server", "sandbox")
+    terminal = machine.pty("login", *at, "--no-browser", "--timeout", "15s")
+    start_page(terminal)
+    said = stop(terminal)
+    assert ("in any browser anywhere, and when" in said) == elsewhere
+    assert ("Or open this one in a browser on this computer, and when" in said) != elsewhere
+
+
 def test_no_browser_flag_off_a_terminal(machine: Machine, sandbox: SandboxProcess) -> None:
     """Off a terminal the authorization URL is not printed, since nothing could be pasted; the address is."""
     ended = machine.run("login", "--server", "sandbox", "--no-browser", "--timeout", "1s")

@@ -48,7 +48,7 @@ def addresses(text: str) -> tuple[str, str]:
 def login(machine: Machine, sandbox: SandboxProcess) -> Callable[..., Waiting]:
     def begin(*arguments: str, timeout: str = "20s", columns: int = 100) -> Waiting:
         terminal = machine.pty("login", "--server", "sandbox", "--timeout", timeout, *arguments, columns=columns)
-        terminal.says(WAITING if columns > 60 else "left for the")
+        terminal.says(WAITING if columns > 60 else "left")
         terminal.until(lambda: not terminal.echoes, "pastes are not echoed")
         return Waiting(terminal, *addresses(terminal.text))
 
