@@ -142,10 +142,11 @@ def test_help_in_the_readme_is_the_real_one() -> None:
 def helps(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
     """The help of a command, and of every command below it, as an 80-column terminal shows it."""
     yield context.command_path, command.get_help(context)
-    for name in command.list_commands(context) if isinstance(command, click.Group) else []:
-        below = command.get_command(context, name)
-        assert below is not None
-        yield from helps(below, click.Context(below, context, name, terminal_width=80))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from helps(below, click.Context(below, context, name, terminal_width=80))
 
 
 def test_help_fits_eighty_columns() -> None:
