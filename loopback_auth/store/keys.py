@@ -68,7 +68,7 @@ def decoded(line: bytes) -> bytes:
 
 def not_given(where: str, name: str, key_id: str, keys: Keys | None, generation: int = 0) -> Unopenable:
     """Return the error of what was sealed with a key that is not among those given."""
-    lost = f"if that key is lost, log in again with a new one: loopback-auth login {name} --force"
+    lost = f"if that key is lost, log in with a new one, as at first: loopback-auth login {name} --force"
     if keys is None:
         return Unopenable(
             f"{where} is sealed with key {key_id}, and no key was given",

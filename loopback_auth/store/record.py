@@ -97,7 +97,7 @@ def parse(content: bytes, name: str, where: str) -> Account:
             f"{printable(where)} is sealed{with_key}, and no key was given",
             hint=(
                 "the key that it was sealed with goes into LOOPBACK_AUTH_STORE_KEY",
-                f"if that key is lost, log in again with a new one: loopback-auth login {name} --force",
+                f"if that key is lost, log in with a new one, as at first: loopback-auth login {name} --force",
             ),
             generation=generation_of(content),
         )

@@ -241,7 +241,7 @@ def test_a_key_that_is_not_given(folder: Path) -> None:
     assert str(error) == f"account default in file:{folder} is sealed with key {OTHER_ID}, which is not given"
     assert error.hint == (
         f"given: {KEY_ID}; the key that it was sealed with must be among them",
-        "if that key is lost, log in again with a new one: loopback-auth login default --force",
+        "if that key is lost, log in with a new one, as at first: loopback-auth login default --force",
     )
     assert tokens(folder).read_bytes() == before
     assert Accounts(store).generation("default") == error.generation == 5
