@@ -9,8 +9,8 @@ import click
 
 from loopback_auth import client_secret, clock, folders, stores
 from loopback_auth.adoption import adopt
-from loopback_auth.cli import options, report, signals, voice
-from loopback_auth.errors import LoginRequired, LoopbackAuthError
+from loopback_auth.cli import confirm, options, report, setup, signals, voice
+from loopback_auth.errors import ConfigurationError, LoginRequired, LoopbackAuthError
 from loopback_auth.grant import to_adopt
 from loopback_auth.oauth.token import tokens_in
 from loopback_auth.spend import locked
@@ -26,8 +26,9 @@ from loopback_auth.usable import seconds_left
 @options.account_or_all
 @click.option("--all", "everything", is_flag=True, help="Every account.")
 @click.option("--server", metavar="NAME", help="With --all: every account of this server.")
+@click.option("--yes", is_flag=True, help="With --all: do not ask, though other machines use the store.")
 @click.option("-q", "--quiet", is_flag=True, help="Say only what went wrong.")
-def command(account: str | None, everything: bool, server: str | None, quiet: bool) -> int:
+def command(account: str | None, everything: bool, server: str | None, yes: bool, quiet: bool) -> int:
     """Remove an account's tokens from the store, and revoke them where the server can.
 
     What is in a PostgreSQL store is removed for every machine that uses it.
@@ -40,6 +41,8 @@ def command(account: str | None, everything: bool, server: str | None, quiet: bo
     if not everything:
         _forget(store, account or options.default_account(), quiet=quiet)
         return 0
+    if store.shared and not yes:
+        _ask(store)
     worst, found = 0, 0
     for name in store.names():
         try:
@@ -52,6 +55,17 @@ def command(account: str | None, everything: bool, server: str | None, quiet: bo
     if not found and not worst and not quiet:
         voice.note("There are no accounts." if server is None else f"There are no accounts of {printable(server, 60)}.")
     return worst
+
+
+def _ask(store: Accounts) -> None:
+    """Ask whether all machines are meant. Raises ConfigurationError."""
+    where = printable(store.address)
+    if not setup.may_ask():
+        raise ConfigurationError(
+            f"--yes is missing: every machine that uses {where} would be logged out",
+            hint="add --yes, or forget one account: loopback-auth logout NAME",
+        )
+    confirm.sure(f"Remove accounts from {where}, for every machine that uses it?", otherwise="nothing was removed")
 
 
 def _is_of(account: Account | None, server: str) -> bool:

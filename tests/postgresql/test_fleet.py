@@ -68,7 +68,11 @@ def test_from_nothing_to_a_token(far: Far, database: Database, tmp_path: Path) -
     refreshed = one.run("refresh", "--force")
     assert refreshed.status == 0
     assert row(database)["generation"] == 2
-    gone = two.run("logout")
+    kept = two.run("logout", "--all")
+    assert kept.status == 3
+    assert kept.errors == [f"--yes is missing: every machine that uses {status['store']} would be logged out"]
+    assert row(database)["generation"] == 2
+    gone = two.run("logout", "--all", "--yes")
     assert gone.status == 0
     assert f"was removed from {status['store']}, for every machine." in gone.stderr
     assert one.run("token").status == 4

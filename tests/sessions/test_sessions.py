@@ -106,6 +106,8 @@ NOT_SHOWN = {
     r"the store .* says that tokens are stored before .*": "a PostgreSQL server",
     r"nothing was spent; its administrator can mend it: .*": "a PostgreSQL server",
     r"move the accounts to a file store first: .*": "a PostgreSQL server",
+    r"--yes is missing: every machine that uses .*": "a PostgreSQL server",
+    r"add --yes, or forget one account: .*": "a PostgreSQL server",
     r"look at its user, password and name": "a PostgreSQL server",
     r"the store .* (does not show that it is who it should be|takes no more connections): .*": "a PostgreSQL server",
     r"nothing was sent; sslrootcert=FILE .*": "a PostgreSQL server",
