@@ -251,7 +251,7 @@ def test_nothing_pasted_is_on_the_screen(machine: Machine, sandbox: SandboxProce
     """Neither the screen nor the scrollback of a real terminal holds anything that was pasted."""
     tmux = machine.tmux(columns=70)
     tmux.type("loopback-auth login --server sandbox --timeout 20s")
-    tmux.shows(WAITING)
+    tmux.shows("left for the redirect")
     redirect = redirect_of(addresses(tmux.everything())[1])
     tmux.paste(redirect.replace(state_of(redirect), "forged"))
     tmux.press("Enter")
