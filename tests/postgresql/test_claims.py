@@ -39,7 +39,19 @@ def tables(database: Database) -> Database:
 
 def store_on(tables: Database, machine: Path, **parameters: object) -> PostgreSQLStore:
     """The store as a process of this machine has it."""
-    return PostgreSQLStore(tables.url(**{"sslmode": "disable"} | parameters), str(machine / "address"))
+    _opened.append(PostgreSQLStore(tables.url(**{"sslmode": "disable"} | parameters), str(machine / "address")))
+    return _opened[-1]
+
+
+_opened: list[PostgreSQLStore] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Hang up after each test: a journal and its store know each other, and the order in which they go is nobody's."""
+    yield
+    while _opened:
+        _opened.pop().connection._drop()
 
 
 def columns(tables: Database, *names: str) -> tuple[Any, ...]:
