@@ -118,7 +118,7 @@ def test_a_login_that_was_killed_and_a_key_that_its_machine_was_not_given(
     before = row(tables)
     for command in (["token"], ["refresh", "--force"], ["store", "rekey"]):
         said = one.run(*command)
-        assert (said.status, "which is not given" in said.errors[0]) == (8, True)
+        assert (said.status, "sealed with key" in said.errors[0]) == (8, True)
         assert row(tables) == before
     assert two.run("refresh", "--force", **new).status == 0
 
@@ -401,7 +401,22 @@ def test_a_server_that_does_not_let_us_in(
     address = tables.url().replace(f":{PASSWORD}@", "@") if variables else tables.url()
     (one,) = machines(tmp_path, address, 1)
     said = one.run("token", **variables, HOME=str(tmp_path))
-    assert (said.status, said.hints) == (8, ["look at its user, password and name"])
+    hint = "its password goes into ~/.pgpass or PGPASSWORD" if variables else "look at its user, password and name"
+    assert (said.status, said.hints) == (8, [hint])
+
+
+def test_hints_for_an_administrator(tables: Database, tmp_path: Path) -> None:
+    """A database that is not there, a user who may not make tables, one who has no rights: what to type is said."""
+    (missing,) = machines(tmp_path / "missing", tables.url(dbname="elsewhere"), 1)
+    (hint,) = missing.run("status").hints
+    assert hint.startswith("make it, as a superuser: createdb --owner OWNER NAME")
+    (user,) = machines(tmp_path / "user", tables.url(), 1)
+    tables.sql("DROP SCHEMA loopback_auth CASCADE")
+    assert user.run("store", "init").hints == [
+        "store init is for whoever owns the database: LOOPBACK_AUTH_STORE=postgresql://OWNER@HOST/DATABASE"
+    ]
+    assert user.at(tables.owner_url()).run("store", "init", "-q").status == 0
+    assert user.run("status").hints == [f"what it needs, as SQL: loopback-auth store init --sql --role {tables.role}"]
 
 
 def test_a_crowd_on_a_server_with_few_connections(far: Far, tables: Database, tmp_path: Path) -> None:
