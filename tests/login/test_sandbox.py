@@ -24,6 +24,7 @@ KEYS = {
     "account", "server", "client_id", "company", "state", "scope",
     "expires_at", "expires_in", "refreshed_at", "generation", "store",
     "refresh_token_age", "idle_days_left", "last_error", "client_secret", "sealed",
+    "sealed_with",
 }  # fmt: skip
 CAFE_ROMA = {"id": "4711", "name": "Cafe Roma"}
 
