@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from loopback_auth import background, folders
-from loopback_auth.errors import ConfigurationError, PortTaken, TokenEndpointUnreachable
+from loopback_auth.errors import ConfigurationError, PortTaken
 from loopback_auth.oauth.registration import AuthorizationServer
 from loopback_auth.oauth.servers import SANDBOX
 from loopback_auth.redirect.holder import who_holds
@@ -64,17 +64,8 @@ async def sandbox_of(store: Accounts, account: str) -> AsyncIterator[None]:
         yield
 
 
-async def check_running(server: AuthorizationServer) -> None:
-    """Raise TokenEndpointUnreachable if `server` is the sandbox and does not run: a command that ends is no place."""
-    if server.name == SANDBOX and not await _is_sandbox(port := _port(server), ending=False):
-        raise TokenEndpointUnreachable(
-            f"no sandbox is running on port {port}: the address to open would lead nowhere",
-            hint="run it in another terminal: loopback-auth sandbox",
-        )
-
-
 def is_gone(server: AuthorizationServer) -> bool:
-    """Whether `server` is the sandbox and was there for a command only. It is not asked: that would be in its log."""
+    """Whether `server` is the sandbox and does not run by itself. It is not asked: that would be in its log."""
     if server.name != SANDBOX:
         return False
     try:
@@ -108,7 +99,7 @@ async def _keep(port: int, ready: asyncio.Event) -> None:
             if error.errno != errno.EADDRINUSE:
                 reason = os.strerror(error.errno or 0).lower()
                 raise ConfigurationError(f"the sandbox cannot run on port {port}: {reason}") from error
-        if not ready.is_set() and not await _is_sandbox(port, ending=True):
+        if not ready.is_set() and not await _is_sandbox(port):
             raise PortTaken(
                 f"port {port}, the sandbox's, is taken by {who_holds(port)}",
                 hint="stop that program, or choose another port for the sandbox: LOOPBACK_AUTH_SANDBOX_PORT=8932",
@@ -117,18 +108,18 @@ async def _keep(port: int, ready: asyncio.Event) -> None:
         await asyncio.sleep(TAKE_OVER_PAUSE)
 
 
-async def _is_sandbox(port: int, *, ending: bool) -> bool:
-    """Whether a sandbox holds the port: its `Server` header says so; or, with `ending`, a program that just ends."""
+async def _is_sandbox(port: int) -> bool:
+    """Whether a sandbox holds the port: it says so in its `Server` header; or a program that ends just now."""
     try:
         async with asyncio.timeout(2):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
                 head = await reader.read(4096)
-                return SERVER_HEADER in head or (ending and not head)
+                return not head or SERVER_HEADER in head
             finally:
                 writer.close()
     except ConnectionError:
-        return ending
+        return True
     except (OSError, TimeoutError):
         return False

@@ -104,10 +104,14 @@ def command(account: str, **flags: Any) -> None:
     if flags["step"] == "start":
         from loopback_auth.cli import embedded, two_steps
 
-        signals.run(embedded.check_running(registration.server))
         if to_keep is not None:
             secrets.keep(account, to_keep)
         two_steps.start(account, registration, reference, store, flags)
+        if embedded.is_gone(registration.server):  # one inside this command would end with it
+            voice.warning(
+                "no sandbox is running: until one is, this address leads nowhere",
+                "run it in another terminal: loopback-auth sandbox",
+            )
         return
     certificate = tls.certificate_for(parse_redirect_uri(registration.redirect_uri), flags)
     if registration.ca_file is not None:
